@@ -1,0 +1,99 @@
+"""The answer to "may this image go on?"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safevlm_sdk.policy import Action
+from safevlm_sdk.taxonomy import RiskLevel
+
+JSON_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Verdict:
+    """What the gate says of one image. It speaks of the image alone, not of the question beside it.
+
+    Attributes:
+        action: What the application must do.
+        category: "safe" or the risk that gave the action; None when the gate failed.
+        level: NONE to HIGH; None when the gate failed.
+        score: Calibrated P(some judged risk), 0 to 1; None when the gate failed.
+        categories: Probability per covered risk; empty when the gate failed.
+        covered: The risks that the gate was trained to see; it looked for nothing else.
+        uncovered: The risks that the policy wants and no loaded bundle covers.
+        error: None, or the code of what failed: a failed gate is not a judged risk.
+        reason: Which threshold, frame, background, bundle or policy line decided.
+        timings_ms: Milliseconds for decode, preprocess, infer, decide and total.
+        provider: The execution provider that ran; None when nothing ran.
+        raster_sha256: Digest of the raster that was judged (of the frame that decided).
+        bundle_digests: Digests of the bundles that judged.
+        policy_digests: Digests of the policies applied, one per bundle.
+        attention: float32 [H, W] attention of the head over the patch grid, or None.
+    """
+
+    action: Action
+    category: str | None
+    level: RiskLevel | None
+    score: float | None
+    categories: Mapping[str, float]
+    covered: tuple[str, ...]
+    uncovered: tuple[str, ...]
+    error: str | None
+    reason: str
+    timings_ms: Mapping[str, float]
+    provider: str | None
+    raster_sha256: str | None
+    bundle_digests: tuple[str, ...]
+    policy_digests: tuple[str, ...]
+    attention: NDArray[np.float32] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        judged = (self.category, self.level, self.score)
+        if self.error is None and any(part is None for part in judged):
+            raise ValueError("a verdict without error needs a category, a level and a score")
+        if self.error is not None and (any(part is not None for part in judged) or self.action is Action.ALLOW):
+            raise ValueError("a failed verdict claims no risk and never allows")
+
+    @property
+    def allowed(self) -> bool:
+        """True only for ALLOW."""
+        return self.action is Action.ALLOW
+
+    def heatmap(self) -> NDArray[np.float32]:
+        """Where the head looked: its attention over the patch grid.
+
+        Returns:
+            float32 [H, W] that sums to 1, row 0 at the top.
+
+        Raises:
+            ValueError: The gate failed before it looked anywhere, or the graph gives no attention.
+        """
+        if self.attention is None:
+            raise ValueError("this verdict has no heatmap: the gate failed, or its graph gives no attention")
+        return self.attention
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stable, versioned JSON form; the heatmap is left out."""
+        return {
+            "schema": JSON_SCHEMA_VERSION,
+            "action": self.action.value,
+            "category": self.category,
+            "level": None if self.level is None else int(self.level),
+            "score": self.score,
+            "categories": dict(self.categories),
+            "covered": list(self.covered),
+            "uncovered": list(self.uncovered),
+            "error": self.error,
+            "reason": self.reason,
+            "timings_ms": {step: round(ms, 3) for step, ms in self.timings_ms.items()},
+            "provider": self.provider,
+            "raster_sha256": self.raster_sha256,
+            "bundle_digests": list(self.bundle_digests),
+            "policy_digests": list(self.policy_digests),
+        }
