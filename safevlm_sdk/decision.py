@@ -11,8 +11,9 @@
 
 Anything that is not finite is an error, and an error is the policy's `on_error`, never ALLOW.
 
-Raising a risk's probability at the expense of `safe` never softens the action unless it makes a category with a
-softer action the most likely one; with `activation = "sigmoid"` it never does.
+Raising one risk's probability, at the expense of `safe` alone, never softens the action when the policy's action for
+that risk is at least as hard as the verdict's. A softer risk can: it may become the most likely one in the place of a
+harder one that reached no threshold of its own.
 """
 
 from __future__ import annotations

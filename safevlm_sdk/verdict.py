@@ -31,6 +31,7 @@ class Verdict:
         reason: Which threshold, frame, background, bundle or policy line decided.
         timings_ms: Milliseconds for decode, preprocess, infer, decide and total.
         provider: The execution provider that ran; None when nothing ran.
+        source_sha256: Digest of the encoded bytes; None for arrays, and when they could not be read.
         raster_sha256: Digest of the raster that was judged (of the frame that decided).
         bundle_digests: Digests of the bundles that judged.
         policy_digests: Digests of the policies applied, one per bundle.
@@ -48,6 +49,7 @@ class Verdict:
     reason: str
     timings_ms: Mapping[str, float]
     provider: str | None
+    source_sha256: str | None
     raster_sha256: str | None
     bundle_digests: tuple[str, ...]
     policy_digests: tuple[str, ...]
@@ -93,6 +95,7 @@ class Verdict:
             "reason": self.reason,
             "timings_ms": {step: round(ms, 3) for step, ms in self.timings_ms.items()},
             "provider": self.provider,
+            "source_sha256": self.source_sha256,
             "raster_sha256": self.raster_sha256,
             "bundle_digests": list(self.bundle_digests),
             "policy_digests": list(self.policy_digests),

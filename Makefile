@@ -1,0 +1,58 @@
+# The two commands a newcomer needs: `make demo` and `make test`. Each makes its own environment.
+PYTHON ?= python3
+DEMO := .venv-demo
+DEV := .venv
+IMAGES ?=
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check test-gpu wheel-test format clean
+
+demo: $(DEMO)/.installed ## judge generated example images, or your own: make demo IMAGES="a.jpg b.png"
+	@mkdir -p demo
+ifeq ($(strip $(IMAGES)),)
+	@$(DEMO)/bin/python -m safevlm_training.documents demo/images --examples
+	@$(DEMO)/bin/safevlm check demo/images/*.jpg --report demo/report.html || test $$? -eq 10
+else
+	@$(DEMO)/bin/safevlm check $(IMAGES) --report demo/report.html || test $$? -eq 10
+endif
+
+test: $(DEV)/.installed ## every test that needs no GPU
+	$(DEV)/bin/python -m pytest -m "not gpu"
+
+test-gpu: $(DEV)/.installed ## the tests that need an NVIDIA GPU
+	$(DEV)/bin/python -m pip uninstall --quiet --yes onnxruntime
+	$(DEV)/bin/python $(PIP_INSTALL) -e ".[gpu]"
+	rm $(DEV)/.installed
+	$(DEV)/bin/python -m pytest -m gpu
+
+check: $(DEV)/.installed ## style, types, architecture
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
+
+wheel-test: $(DEV)/.installed ## sdist -> wheel -> clean environment -> the starter judges
+	rm -rf dist .venv-wheel
+	$(DEV)/bin/python -m build --outdir dist .
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python $(PIP_INSTALL) -c constraints.txt "$$(ls dist/*.whl)[cpu]"
+	cd dist && ../.venv-wheel/bin/python -I ../tests/installed/starter_from_wheel.py
+
+format: $(DEV)/.installed
+	$(DEV)/bin/ruff check --fix .
+	$(DEV)/bin/ruff format .
+
+clean:
+	rm -rf $(DEMO) $(DEV) .venv-wheel dist demo
+
+$(DEMO)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[cpu]"
+	@touch $@
+
+$(DEV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python $(PIP_INSTALL) --upgrade "pip>=25.1"
+	$(DEV)/bin/python $(PIP_INSTALL) -c constraints.txt torch
+	$(DEV)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[cpu,train]" --group dev
+	@touch $@

@@ -1,0 +1,72 @@
+"""The commands' names, and what every one of them has in common: exit codes and one-line errors.
+
+Exit codes: 0 all allowed or done, 10 something cautioned or blocked, 1 an input or the gate failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from safevlm_sdk.command import bundles, check, doctor, export, policies, train
+from safevlm_sdk.errors import SafeVLMError
+from safevlm_sdk.version import __version__
+
+FAILED = 1
+
+app = typer.Typer(
+    name="safevlm",
+    help="Judge images before a vision-language model sees them; train, export and inspect the gate that does.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+policy_app = typer.Typer(help="Policies: what follows from a risk.", no_args_is_help=True)
+policy_app.command("check")(policies.check_policy)
+app.add_typer(policy_app, name="policy")
+app.command("check")(check.check)
+app.command("verify")(bundles.verify)
+app.command("inspect")(bundles.inspect)
+app.command("train")(train.train)
+app.command("export")(export.export)
+app.command("doctor")(doctor.doctor)
+
+export_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+export_app.command("safevlm-export")(export.export)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Takes the options that stand before a command's name."""
+
+
+def main() -> None:
+    """Runs `safevlm`."""
+    _run(app)
+
+
+def export_main() -> None:
+    """Runs `safevlm-export`, which is `safevlm export`."""
+    _run(export_app)
+
+
+def _run(command: Callable[[], None]) -> None:
+    """Turns the SDK's own errors into one line; anything else is a bug and keeps its traceback."""
+    try:
+        command()
+    except SafeVLMError as error:
+        print(f"error: {error.code}: {error}", file=sys.stderr)
+        raise SystemExit(FAILED) from error

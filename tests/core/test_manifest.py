@@ -1,0 +1,187 @@
+"""The manifest is strict, canonical and sealed by its digest."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import numpy as np
+import pytest
+
+from safevlm_sdk.errors import ManifestError
+from safevlm_sdk.golden import Golden, golden_bytes, parse_golden
+from safevlm_sdk.manifest import (
+    Calibration,
+    Graph,
+    GraphProof,
+    Identity,
+    Manifest,
+    Proof,
+    TensorSpec,
+    Thresholds,
+    ViewPlan,
+    manifest_bytes,
+    manifest_digest,
+    parse_manifest,
+    sealed,
+)
+from safevlm_sdk.preprocess import Preprocessing
+from safevlm_sdk.strict import canonical_json
+from safevlm_sdk.taxonomy import load_taxonomy
+
+HASH = "sha256:" + "0" * 64
+
+
+@pytest.fixture
+def manifest():
+    gate = Graph(
+        id="gate.fp32",
+        role="gate",
+        backend="onnxruntime",
+        precision="fp32",
+        file="graphs/gate.fp32.onnx",
+        inputs=(TensorSpec(name="pixel_values", dtype="float32", shape=("batch", 3, 8, 8)),),
+        outputs=(
+            TensorSpec(name="type_logits", dtype="float32", shape=("batch", 2)),
+            TensorSpec(name="level_logprobs", dtype="float32", shape=("batch", 4)),
+        ),
+        tolerance={"type_logits": 1e-3, "level_logprobs": 1e-3},
+        target="any",
+    )
+    return sealed(
+        Manifest(
+            schema_version=1,
+            digest="",
+            name="test",
+            license="Apache-2.0",
+            identity=Identity(
+                tower="t", tower_digest=HASH, checkpoint_digest=HASH, tap="hidden:-1", grid=(2, 2), feature_width=8
+            ),
+            taxonomy=load_taxonomy(),
+            coverage={"privacy": "documents"},
+            labels=("privacy", "safe"),
+            activation="softmax",
+            preprocessing=Preprocessing(
+                resize="exact",
+                height=8,
+                width=8,
+                shortest_edge=None,
+                resample="bicubic",
+                rescale_factor=1 / 255,
+                mean=(0.5, 0.5, 0.5),
+                std=(0.5, 0.5, 0.5),
+            ),
+            view_plan=ViewPlan(raster_max_side=64, tile=None, overlap=0, max_views=1),
+            calibration=Calibration(method="none", temperature=1.0, risky_groups=0, safe_groups=0, note=""),
+            thresholds=Thresholds(categories={"privacy": 0.5}, any=0.5),
+            graphs=(gate,),
+            proof=Proof(
+                kind="numeric",
+                source="none",
+                graphs={"gate.fp32": GraphProof(images=1, max_error={}, mean_error={}, flips=0, near_threshold=0)},
+            ),
+            files={"graphs/gate.fp32.onnx": HASH, "golden.npz": HASH, "policy.toml": HASH, "README.md": HASH},
+        )
+    )
+
+
+def resealed(manifest, edit):
+    """The manifest's JSON after `edit` of its plain form, with a digest that fits again."""
+    plain = msgspec.to_builtins(manifest)
+    edit(plain)
+    plain.pop("digest", None)
+    from safevlm_sdk.strict import digest
+
+    return canonical_json(plain | {"digest": digest(canonical_json(plain))})
+
+
+def test_it_reads_what_it_wrote(manifest):
+    assert parse_manifest(manifest_bytes(manifest)) == manifest
+    assert manifest.digest == manifest_digest(manifest)
+    assert manifest.rule.covered == ("privacy",)
+
+
+def test_an_edited_field_breaks_the_digest(manifest):
+    edited = manifest_bytes(manifest).replace(b'"any":0.5', b'"any":0.9')
+    with pytest.raises(ManifestError, match="digest is"):
+        parse_manifest(edited)
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda data: json.dumps(json.loads(data), indent=1).encode(),
+        lambda data: data + b"\n",
+        lambda data: data.replace(b'{"activation":"softmax",', b'{"activation":"softmax","activation":"softmax",'),
+        lambda data: data.replace(b'"any":0.5', b'"any":0.50'),
+    ],
+)
+def test_a_second_spelling_is_refused(manifest, spell):
+    data = manifest_bytes(manifest)
+    assert spell(data) != data
+    with pytest.raises(ManifestError, match="canonical"):
+        parse_manifest(spell(data))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda m: m.update(colour="red"), "colour"),
+        (lambda m: m.pop("license"), "license"),
+        (lambda m: m.update(schema_version=2), "schema_version"),
+        (lambda m: m.update(schema_version="1"), "schema_version"),
+        (lambda m: m.update(labels=["privacy"]), "safe"),
+        (lambda m: m.update(labels=["privacy", "privacy", "safe"]), "only once"),
+        (lambda m: m.update(activation="sigmoid"), "sigmoid"),
+        (lambda m: m.update(coverage={}), "coverage names"),
+        (lambda m: m["thresholds"].update(categories={"fairness": 0.5}), "thresholds names"),
+        (lambda m: m["thresholds"].update(any=0.0), "any"),
+        (lambda m: m["calibration"].update(temperature=-1.0), "temperature"),
+        (lambda m: m["taxonomy"]["categories"].pop("privacy"), "taxonomy"),
+        (lambda m: m["files"].update({"../x": HASH}), "plain path"),
+        (lambda m: m["files"].update({"/etc/passwd": HASH}), "plain path"),
+        (lambda m: m["files"].update({"a//b": HASH}), "plain path"),
+        (lambda m: m["files"].update({"manifest.json": HASH}), "plain path"),
+        (lambda m: m["files"].update({"golden.npz": "md5:0"}), "sha256"),
+        (lambda m: m["files"].pop("golden.npz"), "golden.npz"),
+        (lambda m: m["graphs"][0].update(role="safety_head"), "gate"),
+        (lambda m: m["graphs"][0].update(outputs=m["graphs"][0]["outputs"][:1]), "level_logprobs"),
+        (lambda m: m["graphs"][0]["tolerance"].update(type_logits=-1.0), "positive"),
+        (lambda m: m["proof"].update(graphs={}), "proof is of"),
+        (lambda m: m["preprocessing"].update(std=[0.0, 1.0, 1.0]), "std"),
+        (lambda m: m["view_plan"].update(raster_max_side=0), "raster_max_side"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(manifest, edit, message):
+    with pytest.raises(ManifestError, match=message):
+        parse_manifest(resealed(manifest, edit))
+
+
+def test_bytes_that_are_no_json():
+    for data in (b"", b"{", b"[]", b"\xff", b"[" * 100_000):
+        with pytest.raises(ManifestError):
+            parse_manifest(data)
+
+
+def golden():
+    return Golden(
+        images=(np.zeros((4, 5, 3), np.uint8), np.ones((2, 2, 3), np.uint8)),
+        features=np.zeros((1, 4, 8), np.float32),
+        mask=np.ones((1, 4), np.bool_),
+        expected={"gate.fp32": {"type_logits": np.zeros((2, 2), np.float32)}},
+    )
+
+
+def test_golden_vectors_read_what_they_wrote():
+    data = golden_bytes(golden())
+    assert data == golden_bytes(golden())
+    found = parse_golden(data)
+    assert [image.shape for image in found.images] == [(4, 5, 3), (2, 2, 3)]
+    assert found.expected["gate.fp32"]["type_logits"].shape == (2, 2)
+
+
+def test_golden_vectors_hold_no_objects(tmp_path):
+    np.savez(tmp_path / "evil.npz", **{"image:00": np.array([{"a": 1}], dtype=object)})
+    for data in (b"", b"PK", (tmp_path / "evil.npz").read_bytes()):
+        with pytest.raises(ManifestError, match="golden"):
+            parse_golden(data)
