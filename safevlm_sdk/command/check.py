@@ -57,7 +57,7 @@ def check(
         _print_table(images, verdicts)
     if report is not None:
         pages = import_module("safevlm_runtime.report")
-        pages.write_report(report, images, verdicts)
+        pages.write_report(report, images, verdicts, runtime.raster_max_side)
         Console(stderr=True).print(f"report: {report}", soft_wrap=True, highlight=False)
     raise typer.Exit(_exit_code(verdicts))
 

@@ -1,0 +1,145 @@
+"""A self-contained HTML page that shows what the gate said of each image, and where it looked."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from safevlm_runtime.report_style import STYLE
+from safevlm_sdk.errors import SafeVLMError
+from safevlm_sdk.raster import Limits, decode
+from safevlm_sdk.verdict import Verdict
+
+THUMBNAIL_SIDE = 320
+HEAT_RGB = (255, 40, 0)
+STEPS = ("decode", "preprocess", "infer", "decide", "total")
+
+
+def write_report(out: Path, images: Sequence[Path], verdicts: Sequence[Verdict], raster_max_side: int) -> None:
+    """Writes the page; it needs no network and no other file.
+
+    Args:
+        out: The HTML file.
+        images: The files that were judged.
+        verdicts: `verdicts[i]` is of `images[i]`.
+        raster_max_side: `Runtime.raster_max_side`, to show each picture as it was judged.
+
+    Raises:
+        SafeVLMError: The page cannot be written there.
+    """
+    page = render_report(images, verdicts, raster_max_side)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except OSError as problem:
+        raise SafeVLMError(f"the report cannot be written to {out}: {problem.strerror}") from problem
+
+
+def render_report(images: Sequence[Path], verdicts: Sequence[Verdict], raster_max_side: int) -> str:
+    """The page's HTML; the arguments are those of `write_report`."""
+    cards = "\n".join(_card(path, verdict, raster_max_side) for path, verdict in zip(images, verdicts, strict=True))
+    counts = [sum(v.action.value == action for v in verdicts) for action in ("allow", "caution", "block")]
+    failed = sum(v.error is not None for v in verdicts)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>SafeVLM: verdicts</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header>
+<h1>Verdicts on {len(verdicts)} image{"" if len(verdicts) == 1 else "s"}</h1>
+<p class="counts"><b class="allow">{counts[0]} allowed</b> <b class="caution">{counts[1]} cautioned</b>
+<b class="block">{counts[2]} blocked</b>{f" <b>{failed} of them because the gate failed</b>" if failed else ""}</p>
+{_coverage(verdicts)}
+<p>A verdict speaks of the image alone, not of the question beside it.</p>
+</header>
+<main>
+{cards}
+</main>
+</body>
+</html>
+"""
+
+
+def _coverage(verdicts: Sequence[Verdict]) -> str:
+    covered = sorted({category for verdict in verdicts for category in verdict.covered})
+    uncovered = sorted({category for verdict in verdicts for category in verdict.uncovered})
+    text = f"<p>Looked for: <b>{escape(', '.join(covered) or 'nothing')}</b>. Nothing else was looked for"
+    if uncovered:
+        text += f"; the policy also wants {escape(', '.join(uncovered))}, which no loaded bundle covers"
+    return text + ".</p>"
+
+
+def _card(path: Path, verdict: Verdict, raster_max_side: int) -> str:
+    level = "" if verdict.level is None else f", level {verdict.level.name.lower()}"
+    said = f"gate failed: {verdict.error}" if verdict.error else f"{verdict.category}{level}"
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th><td><meter max='1' value='{p:.4f}'></meter> {p:.3f}</td></tr>"
+        for name, p in verdict.categories.items()
+    )
+    timings = ", ".join(f"{step} {verdict.timings_ms[step]:.1f}" for step in STEPS if step in verdict.timings_ms)
+    return f"""<article class="{verdict.action.value}">
+{_picture(path, verdict, raster_max_side)}
+<div>
+<h2>{escape(path.name)}</h2>
+<p class="action"><b class="{verdict.action.value}">{verdict.action.value}</b> {escape(said)}</p>
+<p>{escape(verdict.reason)}</p>
+<table>{rows}</table>
+<p class="small">ms: {timings}. Provider: {escape(verdict.provider or "none")}.</p>
+<p class="small">raster {escape(verdict.raster_sha256 or "none")}</p>
+</div>
+</article>"""
+
+
+def _picture(path: Path, verdict: Verdict, raster_max_side: int) -> str:
+    """The thumbnail of exactly what was judged, with the heatmap over it; none if the file has changed since."""
+    pixels = _judged_pixels(path, verdict, raster_max_side)
+    if pixels is None:
+        return "<figure><p>no picture: it could not be judged, or the file has changed since</p></figure>"
+    thumbnail = Image.fromarray(pixels)
+    thumbnail.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    heat = ""
+    if verdict.attention is not None:
+        overlay = _overlay(verdict.attention, thumbnail.size)
+        heat = f'<img class="heat" alt="where the head looked" src="{_data_uri(overlay, "PNG")}">'
+    picture = f'<img alt="{escape(path.name)}" src="{_data_uri(thumbnail, "JPEG")}">'
+    caption = "<figcaption>red: where the head looked; point at the picture to hide it</figcaption>"
+    return f'<figure tabindex="0">{picture}{heat}{caption}</figure>'
+
+
+def _judged_pixels(path: Path, verdict: Verdict, raster_max_side: int) -> NDArray[np.uint8] | None:
+    if verdict.raster_sha256 is None:
+        return None
+    limits = Limits(frames="all", mpo="judge")
+    try:
+        raster = decode(path, limits=limits, max_side=raster_max_side)
+    except SafeVLMError:
+        return None
+    same = [frame.pixels for frame in raster.frames if frame.sha256 == verdict.raster_sha256]
+    return same[0] if same else None
+
+
+def _overlay(attention: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
+    """An RGBA picture of the attention, as strong as half opacity where it is largest."""
+    strength = attention / max(float(attention.max()), 1e-12)
+    alpha = Image.fromarray((strength * 128).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    overlay = Image.new("RGBA", size, (*HEAT_RGB, 0))
+    overlay.putalpha(alpha)
+    return overlay
+
+
+def _data_uri(image: Image.Image, kind: str) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, quality=85)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
