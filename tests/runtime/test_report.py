@@ -1,0 +1,105 @@
+"""The HTML report shows what was judged, and nothing of it can run as code."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from safevlm_runtime.report import render_report, write_report
+from safevlm_sdk.errors import SafeVLMError
+from safevlm_sdk.policy import Action
+from safevlm_sdk.raster import decode
+from safevlm_sdk.taxonomy import RiskLevel
+from safevlm_sdk.verdict import Verdict
+
+
+def verdict_on(path, **changes):
+    parts = {
+        "action": Action.BLOCK,
+        "category": "privacy",
+        "level": RiskLevel.HIGH,
+        "score": 0.75,
+        "categories": {"privacy": 0.75},
+        "covered": ("privacy",),
+        "uncovered": ("fairness",),
+        "error": None,
+        "reason": "privacy 0.750 >= 0.500",
+        "timings_ms": {"decode": 1.0, "total": 2.0},
+        "provider": "CPUExecutionProvider",
+        "source_sha256": None,
+        "raster_sha256": decode(path, max_side=64).frames[0].sha256 if path.is_file() else None,
+        "bundle_digests": (),
+        "policy_digests": (),
+        "attention": np.eye(4, dtype=np.float32) / 4,
+    }
+    return Verdict(**(parts | changes))
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (80, 60), (10, 200, 30)).save(path)
+    return path
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def tags(page):
+    parser = Tags()
+    parser.feed(page)
+    return parser.found
+
+
+def test_it_shows_the_picture_and_the_heatmap(picture, tmp_path):
+    out = tmp_path / "deep" / "report.html"
+    write_report(out, [picture], [verdict_on(picture)], 64)
+    page = out.read_text(encoding="utf-8")
+    sources = [attrs["src"] for tag, attrs in tags(page) if tag == "img"]
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/") for source in sources)
+    assert "1 blocked" in page
+    assert "fairness, which no loaded bundle covers" in page
+
+
+def test_it_loads_nothing_from_elsewhere(picture):
+    for tag, attrs in tags(render_report([picture], [verdict_on(picture)], 64)):
+        assert tag not in ("script", "link", "iframe")
+        assert not attrs.get("src", "data:").startswith("http")
+
+
+def test_a_file_that_changed_since_is_not_shown(picture):
+    verdict = verdict_on(picture)
+    Image.new("RGB", (80, 60), (1, 2, 3)).save(picture)
+    page = render_report([picture], [verdict], 64)
+    assert "img" not in [tag for tag, _ in tags(page)]
+    assert "has changed since" in page
+
+
+def test_a_failed_gate_is_called_that(tmp_path):
+    failed = {"category": None, "level": None, "score": None, "categories": {}, "attention": None}
+    absent = tmp_path / "absent.png"
+    page = render_report([absent], [verdict_on(absent, **failed, error="image_not_found", provider=None)], 64)
+    assert "gate failed: image_not_found" in page
+    assert "1 of them because the gate failed" in page
+
+
+def test_a_file_name_is_text(tmp_path):
+    path = tmp_path / "<script>alert(1)<"
+    Image.new("RGB", (80, 60)).save(path, format="PNG")
+    assert "script" not in [tag for tag, _ in tags(render_report([path], [verdict_on(path)], 64))]
+
+
+def test_a_report_that_cannot_be_written(picture):
+    with pytest.raises(SafeVLMError, match="cannot be written"):
+        write_report(Path("/proc/nothing/report.html"), [picture], [verdict_on(picture)], 64)

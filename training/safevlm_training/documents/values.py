@@ -1,0 +1,68 @@
+"""What goes into the generator and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+Split = Literal["train", "held-out"]
+Colour = tuple[int, int, int]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in fractions of the sides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assets:
+    """Material from outside: without any, Pillow's own font and drawn scenes are used.
+
+    Attributes:
+        fonts: TrueType or OpenType files.
+        backgrounds: Photographs to lay documents on; also shown plainly as harmless scenes.
+        split: Which half of the layouts, colour schemes and random streams may be used.
+            Fonts and backgrounds are divided by whoever lists them.
+    """
+
+    fonts: tuple[Path, ...] = ()
+    backgrounds: tuple[Path, ...] = ()
+    split: Split = "train"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One generated picture and its labels.
+
+    Attributes:
+        image: RGB.
+        category: "privacy" or "safe".
+        level: 0 when safe, else 1 to 3; the rule stands at `generate.level_of`.
+        kind: What it shows, such as "bank_card" or "receipt".
+        group: Samples drawn from one template share it: split by this, never by sample.
+        parts: What it was made of, for a manifest.
+    """
+
+    image: Image.Image
+    category: str
+    level: int
+    kind: str
+    group: str
+    parts: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artwork:
+    """One flat document before it is photographed.
+
+    Attributes:
+        image: RGB, the whole document and nothing else.
+        radius: Corner radius as a fraction of the shorter side.
+        number: Where the number stands that makes the document valuable, or None.
+        parts: What it was made of.
+    """
+
+    image: Image.Image
+    radius: float = 0.0
+    number: Box | None = None
+    parts: dict[str, str] = field(default_factory=dict)
