@@ -83,7 +83,8 @@ def publish_folder(
     out = Path(os.path.abspath(out))
     require_publishable(out, replaceable, error=error)
     try:
-        os.makedirs(out.parent, exist_ok=True)
+        if not out.parent.is_dir():
+            os.makedirs(out.parent, exist_ok=True)
         with _temporary(out, os.mkdir) as temporary:
             fill(temporary)
             _settle(temporary, error)
@@ -210,11 +211,14 @@ def _settle(folder: Path, error: type[SafeVLMError]) -> None:
     def stop(problem: OSError) -> None:
         raise problem
 
-    for place, _, files in os.walk(folder, topdown=False, onerror=stop):
+    for place, folders, files in os.walk(folder, topdown=False, onerror=stop):
+        for name in folders:
+            if os.path.islink(Path(place, name)):
+                raise error(f"{name}: is a link; only files and folders can be published")
         for name in files:
             path = Path(place, name)
             if not stat.S_ISREG(os.lstat(path).st_mode):
-                raise error(f"{name}: only plain files can be published, and this is none")
+                raise error(f"{name}: is a link or a device; only files and folders can be published")
             os.chmod(path, 0o644 & allowed)
             _sync(path)
         inherited_group = stat.S_IMODE(os.lstat(place).st_mode) & stat.S_ISGID

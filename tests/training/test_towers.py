@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from torch import nn
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    ConvNextConfig,
+    ConvNextModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    SiglipConfig,
+    SiglipModel,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    ViTConfig,
+    ViTModel,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from safevlm_sdk.errors import CheckpointError
+from safevlm_sdk.preprocess import preprocess
+from safevlm_training.towers.efficientnet_lite0 import (
+    EfficientNetLite0,
+    SameConv,
+    efficientnet_preprocessing,
+    pretrained_state,
+)
+from safevlm_training.towers.load import describe_tower, load_tower
+from safevlm_training.towers.processor import preprocessing_from_processor
+from safevlm_training.towers.tower import Tower, weights_digest
+
+VISION: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+TEXT: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": 32,
+}
+CROP: dict[str, Any] = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+SQUARE: dict[str, Any] = {"size": {"height": 32, "width": 32}}
+
+
+def clip() -> tuple[nn.Module, Any]:
+    config = CLIPConfig(
+        text_config=CLIPTextConfig(**TEXT).to_dict(), vision_config=CLIPVisionConfig(**VISION).to_dict()
+    )
+    return CLIPModel(config), CLIPImageProcessorPil(**CROP)
+
+
+def clip_vision() -> tuple[nn.Module, Any]:
+    return CLIPVisionModel(CLIPVisionConfig(**VISION)), CLIPImageProcessorPil(**CROP)
+
+
+def siglip() -> tuple[nn.Module, Any]:
+    text, vision = SiglipTextConfig(**TEXT).to_dict(), SiglipVisionConfig(**VISION).to_dict()
+    return SiglipModel(SiglipConfig(text_config=text, vision_config=vision)), SiglipImageProcessorPil(**SQUARE)
+
+
+def siglip_vision() -> tuple[nn.Module, Any]:
+    return SiglipVisionModel(SiglipVisionConfig(**VISION)), SiglipImageProcessorPil(**SQUARE)
+
+
+def vit() -> tuple[nn.Module, Any]:
+    return ViTModel(ViTConfig(**VISION)), ViTImageProcessorPil(**SQUARE)
+
+
+def vit_without_pooler() -> tuple[nn.Module, Any]:
+    return ViTModel(ViTConfig(**VISION), add_pooling_layer=False), ViTImageProcessorPil(**SQUARE)
+
+
+def dinov2() -> tuple[nn.Module, Any]:
+    return Dinov2Model(Dinov2Config(**VISION | {"image_size": 56})), CLIPImageProcessorPil(**CROP)
+
+
+def dinov2_with_registers() -> tuple[nn.Module, Any]:
+    config = Dinov2WithRegistersConfig(**VISION, num_register_tokens=4)
+    return Dinov2WithRegistersModel(config), CLIPImageProcessorPil(**CROP)
+
+
+FAMILIES = {
+    "clip": (clip, 1),
+    "clip-vision": (clip_vision, 1),
+    "siglip": (siglip, 0),
+    "siglip-vision": (siglip_vision, 0),
+    "vit": (vit, 1),
+    "vit-without-pooler": (vit_without_pooler, 1),
+    "dinov2": (dinov2, 1),
+    "dinov2-registers": (dinov2_with_registers, 5),
+}
+
+
+def save(folder: Path, make: Callable[[], tuple[nn.Module, Any]], seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    model, processor = make()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return model.eval()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_patch_tokens_of_a_layer(tmp_path: Path, family: str) -> None:
+    make, prefix = FAMILIES[family]
+    saved = save(tmp_path, make)
+    tower, config, preprocessing = describe_tower(str(tmp_path), "hidden:-2")
+    pixels = torch.randn(2, 3, 32, 32)
+    features = tower(pixels)
+    assert (tower.grid, tower.feature_width) == ((4, 4), 16)
+    assert features.shape == (2, 16, 16)
+    with torch.no_grad():
+        hidden = getattr(saved, "vision_model", saved)(pixels, output_hidden_states=True).hidden_states[2]
+    assert torch.allclose(features, hidden[:, prefix:], atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in tower.parameters())
+    assert not tower.train().training
+    again = load_tower(config, preprocessing)
+    assert again(pixels).equal(features)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_digest_is_of_the_weights(tmp_path: Path, family: str) -> None:
+    make, _ = FAMILIES[family]
+    save(tmp_path / "a", make)
+    save(tmp_path / "b", make, seed=1)
+    first, config, preprocessing = describe_tower(str(tmp_path / "a"), "hidden:-2")
+    moved = (tmp_path / "a").rename(tmp_path / "c")
+    assert describe_tower(str(moved), "hidden:1")[0].digest == first.digest
+    other = describe_tower(str(tmp_path / "b"), "hidden:-2")[0].digest
+    assert other != first.digest
+    with pytest.raises(CheckpointError, match=f"{other}.*{first.digest}"):
+        load_tower(msgspec.structs.replace(config, name=str(tmp_path / "b")), preprocessing)
+
+
+@pytest.mark.parametrize("make", [clip, siglip, vit, dinov2])
+def test_preprocessing_is_the_processors(make: Callable[[], tuple[nn.Module, Any]]) -> None:
+    processor = make()[1]
+    spec = preprocessing_from_processor(processor)
+    pixels = skimage.data.coffee()
+    theirs = processor(images=pixels, return_tensors="np")["pixel_values"][0]
+    assert np.array_equal(preprocess(pixels, spec), theirs)
+
+
+@pytest.mark.parametrize(
+    ("processor", "message"),
+    [
+        (SiglipImageProcessorPil(resample=0), "nearest"),
+        (SiglipImageProcessorPil(do_resize=False), "do_resize"),
+        (SiglipImageProcessorPil(do_rescale=False), "do_rescale"),
+        (SiglipImageProcessorPil(do_pad=True), "do_pad"),
+        (SiglipImageProcessorPil(size={"longest_edge": 64, "shortest_edge": 32}), "longest_edge"),
+        (CLIPImageProcessorPil(do_center_crop=False), "without do_center_crop"),
+        (CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=SQUARE["size"]), "hold the crop"),
+        (
+            CLIPImageProcessorPil(size={"height": 40, "width": 40}, crop_size={"height": 32, "width": 32}),
+            "then crops",
+        ),
+    ],
+)
+def test_refuses_processors_that_it_cannot_repeat(processor: Any, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        preprocessing_from_processor(processor)
+
+
+def test_a_processor_that_does_something_more_is_found_out() -> None:
+    class Brightener(SiglipImageProcessorPil):
+        def rescale(self, image: Any, scale: float, **kwargs: Any) -> Any:
+            return super().rescale(image, scale, **kwargs) + np.float32(0.01)
+
+    with pytest.raises(CheckpointError, match="something more"):
+        preprocessing_from_processor(Brightener(**SQUARE))
+
+
+def test_without_normalisation() -> None:
+    spec = preprocessing_from_processor(SiglipImageProcessorPil(**SQUARE, do_normalize=False))
+    assert (spec.mean, spec.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def test_what_is_no_tower_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no image processor"):
+        describe_tower(str(tmp_path / "absent"), "hidden:-2")
+    save(tmp_path / "vit", vit)
+    with pytest.raises(CheckpointError, match=r"hidden:-9"):
+        describe_tower(str(tmp_path / "vit"), "hidden:-9")
+    with pytest.raises(CheckpointError, match="image_size"):
+        describe_tower(str(tmp_path / "vit"), "hidden:-2", image_size=64)
+    config = ConvNextConfig(hidden_sizes=[4, 8], depths=[1, 1], num_stages=2, image_size=32)
+    save(tmp_path / "conv", lambda: (ConvNextModel(config), SiglipImageProcessorPil(**SQUARE)))
+    with pytest.raises(CheckpointError, match="no flat grid"):
+        describe_tower(str(tmp_path / "conv"), "hidden:-1")
+
+
+def test_missing_weights_are_an_error(tmp_path: Path) -> None:
+    import safetensors.torch
+
+    save(tmp_path, vit)
+    file = tmp_path / "model.safetensors"
+    state = safetensors.torch.load(file.read_bytes())
+    victim = next(name for name in state if name.startswith("encoder") or "layer" in name)
+    del state[victim]
+    file.write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
+    with pytest.raises(CheckpointError, match="no weights for"):
+        describe_tower(str(tmp_path), "hidden:-2")
+
+
+def test_weights_digest_sees_names_shapes_dtypes_and_values() -> None:
+    def of(extra: bytes = b"", **tensors: torch.Tensor) -> str:
+        module = nn.Module()
+        for name, tensor in tensors.items():
+            module.register_buffer(name, tensor)
+        return weights_digest(module, extra)
+
+    base = of(a=torch.zeros(2, 3))
+    assert base == of(a=torch.zeros(3, 2).T)
+    others = [
+        of(b=torch.zeros(2, 3)),
+        of(a=torch.zeros(3, 2)),
+        of(a=torch.zeros(2, 3, dtype=torch.int32)),
+        of(a=torch.ones(2, 3)),
+        of(b"x", a=torch.zeros(2, 3)),
+        of(a=torch.zeros(2, 3), b=torch.tensor(1)),
+    ]
+    assert len({base, *others}) == 7
+
+
+def test_efficientnet_knows_photographs() -> None:
+    state = pretrained_state()
+    spec = efficientnet_preprocessing()
+    tower = describe_tower("efficientnet-lite0", "hidden:-1")[0]
+    found = []
+    for photo in (skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket()):
+        side = int(min(photo.shape[:2]) * 0.875)
+        top, left = (photo.shape[0] - side) // 2, (photo.shape[1] - side) // 2
+        pixels = preprocess(np.ascontiguousarray(photo[top : top + side, left : left + side]), spec)
+        pooled = tower(torch.from_numpy(pixels)[None]).mean(dim=1)
+        chances = (pooled @ state["_fc.weight"].T + state["_fc.bias"]).softmax(dim=1)[0]
+        found.append((int(chances.argmax()), float(chances.max())))
+    espresso, tiger_cat, missile = 967, 282, 657
+    assert [name for name, _ in found] == [espresso, tiger_cat, missile]
+    # with symmetric padding each is lower: .934, .344 and .285
+    assert [chance for _, chance in found] == pytest.approx([0.951, 0.385, 0.320], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("tap", "grid", "width"),
+    [
+        ("hidden:-1", (7, 7), 1280),
+        ("hidden:-2", (7, 7), 320),
+        ("hidden:15", (7, 7), 320),
+        ("hidden:10", (14, 14), 112),
+        ("hidden:4", (28, 28), 40),
+        ("hidden:0", (112, 112), 16),
+    ],
+)
+def test_efficientnet_taps(tap: str, grid: tuple[int, int], width: int) -> None:
+    tower, config, preprocessing = describe_tower("efficientnet-lite0", tap)
+    assert (tower.grid, tower.feature_width) == (grid, width)
+    assert tower(torch.zeros(1, 3, 224, 224)).shape == (1, grid[0] * grid[1], width)
+    assert (preprocessing.height, preprocessing.width) == (224, 224)
+    assert config.digest == describe_tower("efficientnet-lite0", "hidden:-1", image_size=320)[0].digest
+
+
+def test_efficientnet_takes_any_size_and_refuses_layers_that_it_lacks() -> None:
+    tower = EfficientNetLite0("hidden:-2", (97, 321)).eval()
+    assert tower.grid == (4, 11)
+    assert tower(torch.zeros(1, 3, 97, 321)).shape == (1, 44, 320)
+    for tap in ("hidden:17", "hidden:-18"):
+        with pytest.raises(CheckpointError, match="layers 0 to 16"):
+            EfficientNetLite0(tap, (224, 224))
+
+
+def test_same_padding_puts_the_odd_pixel_last() -> None:
+    conv = SameConv(1, 1, 3, stride=2)
+    conv.weight.data.fill_(1.0)
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert conv(image)[0, 0].tolist() == [[45.0, 39.0], [66.0, 50.0]]
+
+
+def test_a_tower_needs_a_digest_of_its_own() -> None:
+    with pytest.raises(NotImplementedError):
+        _ = Tower(grid=(1, 1), feature_width=1).digest

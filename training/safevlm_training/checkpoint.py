@@ -1,0 +1,202 @@
+"""The checkpoint folder: what training hands to export.
+
+    config.json          the configuration (`SafetyConfig`)
+    safety.safetensors   projector, tokens and head
+    tower.safetensors    the tower, only where it was tuned
+    calibration.json     temperature and thresholds; a checkpoint without it decides nothing yet
+    training.json        how it was trained: recipe, data digests, metrics
+    README.md            the model card
+
+Nothing here is pickled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from safevlm_sdk.errors import CheckpointError
+from safevlm_sdk.manifest import Calibration, Thresholds
+from safevlm_sdk.strict import canonical_json, digest
+from safevlm_training.card import model_card
+from safevlm_training.config import (
+    CONFIG_FILE,
+    SafetyConfig,
+    config_bytes,
+    load_config,
+    parse_json,
+    pretty_json,
+    read_file,
+)
+from safevlm_training.modules import SafetyModules
+
+SAFETY_FILE = "safety.safetensors"
+TOWER_FILE = "tower.safetensors"
+CALIBRATION_FILE = "calibration.json"
+TRAINING_FILE = "training.json"
+CARD_FILE = "README.md"
+IDENTITY_FILES = (CONFIG_FILE, SAFETY_FILE, TOWER_FILE, CALIBRATION_FILE)
+
+
+class CheckpointCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the gate's logits become decisions."""
+
+    calibration: Calibration
+    thresholds: Thresholds
+
+
+def save_checkpoint(
+    path: str | Path,
+    modules: SafetyModules,
+    *,
+    calibration: CheckpointCalibration | None = None,
+    training: Mapping[str, Any] | None = None,
+    card: str | None = None,
+    tower: nn.Module | None = None,
+) -> None:
+    """Writes a checkpoint; what an earlier one left in the folder and this one lacks is removed.
+
+    Args:
+        path: A folder, made if need be.
+        modules: Projector, tokens and head, with their configuration.
+        calibration: None for an uncalibrated checkpoint.
+        training: How it was trained, as plain values.
+        card: The model card; written from the configuration unless given.
+        tower: A tuned tower to store beside; its digest must be the configuration's.
+
+    Raises:
+        CheckpointError: The thresholds are not the covered risks', or the folder cannot be written.
+    """
+    config = modules.config
+    if calibration is not None:
+        _check_thresholds(calibration, config, str(path))
+    decides = (None, None) if calibration is None else (calibration.calibration, calibration.thresholds)
+    contents = {
+        CALIBRATION_FILE: None if calibration is None else pretty_json(calibration),
+        TRAINING_FILE: None if training is None else pretty_json(dict(training)),
+        TOWER_FILE: None if tower is None else _tensor_bytes(tower),
+        SAFETY_FILE: _tensor_bytes(modules),
+        CARD_FILE: (card or model_card(config, *decides)).encode("utf-8"),
+        CONFIG_FILE: config_bytes(config),
+    }
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).unlink(missing_ok=True)
+        for name, data in contents.items():
+            _write(folder / name, data)
+    except OSError as problem:
+        raise CheckpointError(f"{folder}: cannot be written ({problem.strerror})") from problem
+
+
+def load_modules(path: str | Path) -> SafetyModules:
+    """Projector, tokens and head of a checkpoint, in float32 and eval mode.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, or does not fit the configuration.
+    """
+    folder = Path(path)
+    config = load_config(folder / CONFIG_FILE)
+    with torch.device("meta"):
+        modules = SafetyModules(config)
+    state = read_tensors(folder / SAFETY_FILE)
+    _check_state(state, modules, folder / SAFETY_FILE)
+    modules.load_state_dict(state, assign=True)
+    for parameter in modules.parameters():
+        parameter.requires_grad_(True)
+    return modules.eval()
+
+
+def load_calibration(path: str | Path) -> CheckpointCalibration | None:
+    """Temperature and thresholds of a checkpoint; None when it was never calibrated.
+
+    Raises:
+        CheckpointError: The file is not valid, or its thresholds are not the covered risks'.
+    """
+    file = Path(path) / CALIBRATION_FILE
+    config = load_config(Path(path) / CONFIG_FILE)
+    if not file.exists():
+        return None
+    found = parse_json(read_file(file), CheckpointCalibration, where=str(file))
+    _check_thresholds(found, config, str(file))
+    return found
+
+
+def load_tower_state(path: str | Path) -> dict[str, Tensor] | None:
+    """The tuned tower's weights; None where the checkpoint uses the published ones.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    file = Path(path) / TOWER_FILE
+    return read_tensors(file) if file.exists() else None
+
+
+def checkpoint_digest(path: str | Path) -> str:
+    """`sha256:…` over the files that decide: configuration, weights and calibration.
+
+    Raises:
+        CheckpointError: Configuration or weights are missing.
+    """
+    folder = Path(path)
+    needed = (CONFIG_FILE, SAFETY_FILE)
+    present = [name for name in IDENTITY_FILES if name in needed or (folder / name).exists()]
+    return digest(canonical_json({name: digest(read_file(folder / name)) for name in present}))
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    data = read_file(file)
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as problem:
+        raise CheckpointError(f"{file}: is no safetensors file ({problem}); copy the checkpoint again") from problem
+    return tensors
+
+
+def _check_state(state: Mapping[str, Tensor], modules: nn.Module, file: Path) -> None:
+    expected = modules.state_dict()
+    if state.keys() != expected.keys():
+        missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+        raise CheckpointError(f"{file}: missing {missing[:5]}, unknown {unknown[:5]}; it does not fit {CONFIG_FILE}")
+    for name, tensor in expected.items():
+        found = state[name]
+        if found.shape != tensor.shape or found.dtype != torch.float32:
+            raise CheckpointError(
+                f"{file}: {name} is {found.dtype} {list(found.shape)}, but {CONFIG_FILE} asks for float32 "
+                f"{list(tensor.shape)}"
+            )
+
+
+def _check_thresholds(found: CheckpointCalibration, config: SafetyConfig, where: str) -> None:
+    if set(found.thresholds.categories) != set(config.coverage):
+        names = sorted(found.thresholds.categories)
+        raise CheckpointError(f"{where}: thresholds are for {names}, but the gate covers {sorted(config.coverage)}")
+
+
+def _tensor_bytes(module: nn.Module) -> bytes:
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    if isinstance(module, SafetyModules):
+        state = {name: tensor.float() for name, tensor in state.items()}
+    data: bytes = safetensors.torch.save(state)
+    return data
+
+
+def _write(file: Path, data: bytes | None) -> None:
+    if data is None:
+        file.unlink(missing_ok=True)
+        return
+    part = file.with_name(file.name + ".part")
+    part.write_bytes(data)
+    os.replace(part, file)

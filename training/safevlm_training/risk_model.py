@@ -1,0 +1,93 @@
+"""Tower and safety modules together: from pixels to a risk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from torch import Tensor, nn
+
+from safevlm_sdk.errors import CheckpointError
+from safevlm_training.checkpoint import CheckpointCalibration, load_modules, load_tower_state, save_checkpoint
+from safevlm_training.config import SafetyConfig
+from safevlm_training.modules import SafetyModules, SafetyOutput
+from safevlm_training.towers.load import check_digest, load_tower
+from safevlm_training.towers.tower import Tower
+
+
+class RiskModel(nn.Module):
+    """A vision tower and the safety modules that listen to it.
+
+    Args:
+        tower: Frozen, or tuned by whoever unfroze it.
+        modules: Projector, tokens and head.
+        tuned_tower: The tower's weights are not the published ones, so that saving must include them.
+
+    Raises:
+        CheckpointError: The tower's grid or width is not what the modules expect.
+    """
+
+    def __init__(self, tower: Tower, modules: SafetyModules, *, tuned_tower: bool = False) -> None:
+        super().__init__()
+        config = modules.config
+        if (tower.grid, tower.feature_width) != (config.grid, config.feature_width):
+            raise CheckpointError(
+                f"tower {config.tower.name}: gives {tower.grid} patches of width {tower.feature_width}, but the "
+                f"modules expect {config.grid} of width {config.feature_width}; check tap and image size"
+            )
+        self.tower = tower
+        self.safety = modules
+        self.tuned_tower = tuned_tower
+
+    @property
+    def config(self) -> SafetyConfig:
+        """The configuration of the safety modules."""
+        return self.safety.config
+
+    def forward(self, pixel_values: Tensor) -> tuple[SafetyOutput, Tensor]:
+        """Judges normalised pixels [N, 3, H, W]; the second value is the tower's features [N, T, Dv]."""
+        features: Tensor = self.tower(pixel_values)
+        return self.safety(features), features
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, tower: Tower | None = None) -> RiskModel:
+        """Reads a checkpoint folder, in eval mode.
+
+        Args:
+            path: The folder.
+            tower: Already loaded; else it is loaded as the configuration says.
+
+        Raises:
+            CheckpointError: The checkpoint is damaged, or the tower is not the one it was trained with.
+        """
+        modules = load_modules(path)
+        state = load_tower_state(path)
+        config = modules.config
+        if tower is None:
+            tower = load_tower(config.tower, config.preprocessing, state=state)
+        else:
+            check_digest(tower, config.tower)
+        return cls(tower, modules, tuned_tower=state is not None).eval()
+
+    def save_pretrained(
+        self,
+        path: str | Path,
+        *,
+        calibration: CheckpointCalibration | None = None,
+        training: Mapping[str, Any] | None = None,
+        card: str | None = None,
+    ) -> None:
+        """Writes a checkpoint folder; a tower that differs from the published one is written too.
+
+        Raises:
+            CheckpointError: The thresholds are not the covered risks', or the folder cannot be written.
+        """
+        found = self.tower.digest
+        if found != self.config.tower.digest:
+            tower = msgspec.structs.replace(self.config.tower, digest=found)
+            self.safety.config = msgspec.structs.replace(self.config, tower=tower)
+            self.tuned_tower = True
+        tuned = self.tower if self.tuned_tower else None
+        save_checkpoint(path, self.safety, calibration=calibration, training=training, card=card, tower=tuned)

@@ -1,0 +1,1 @@
+"""Frozen vision towers: pixels to patch features at a named layer."""

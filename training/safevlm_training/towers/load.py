@@ -1,0 +1,93 @@
+"""One way to a tower, whatever carries its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from safevlm_sdk.errors import CheckpointError
+from safevlm_sdk.preprocess import Preprocessing
+from safevlm_training.config import TowerConfig, TowerKind
+from safevlm_training.towers.efficientnet_lite0 import (
+    IMAGE_SIZE,
+    NAME,
+    efficientnet_preprocessing,
+    load_efficientnet_lite0,
+)
+from safevlm_training.towers.tower import Tower
+
+
+def describe_tower(
+    name: str, tap: str, *, revision: str | None = None, image_size: int | None = None
+) -> tuple[Tower, TowerConfig, Preprocessing]:
+    """Loads a tower by name and writes down what a checkpoint must know of it.
+
+    Args:
+        name: "efficientnet-lite0", or a Hugging Face id or folder.
+        tap: "hidden:<layer>", such as "hidden:-2".
+        revision: Of the Hugging Face repository.
+        image_size: Side in pixels for "efficientnet-lite0" (224 unless given); others follow their processor.
+
+    Raises:
+        CheckpointError: It cannot be loaded or tapped, or its processor cannot be expressed.
+    """
+    if name == NAME:
+        kind: TowerKind = "efficientnet-lite0"
+        preprocessing = efficientnet_preprocessing(image_size or IMAGE_SIZE)
+    else:
+        from safevlm_training.towers.processor import preprocessing_from_processor
+        from safevlm_training.towers.transformers_tower import load_processor
+
+        if image_size is not None:
+            raise CheckpointError(f"tower {name}: its processor sets the image size; leave image_size out")
+        kind = "transformers"
+        preprocessing = preprocessing_from_processor(load_processor(name, revision=revision))
+    tower = _load(kind, name, revision, tap, preprocessing)
+    return tower, TowerConfig(kind=kind, name=name, revision=revision, tap=tap, digest=tower.digest), preprocessing
+
+
+def load_tower(
+    config: TowerConfig, preprocessing: Preprocessing, *, state: Mapping[str, Tensor] | None = None
+) -> Tower:
+    """Loads the tower that a gate was trained with.
+
+    Args:
+        config: From the checkpoint.
+        preprocessing: From the checkpoint; gives the size of the pixels.
+        state: Tuned weights that replace the published ones (`tower.safetensors`).
+
+    Raises:
+        CheckpointError: It cannot be loaded, or is not the tower that the gate was trained with.
+    """
+    tower = _load(config.kind, config.name, config.revision, config.tap, preprocessing)
+    if state is not None:
+        try:
+            tower.load_state_dict(dict(state))
+        except RuntimeError as problem:
+            raise CheckpointError(f"tower {config.name}: the tuned weights do not fit ({problem})") from problem
+    check_digest(tower, config)
+    return tower
+
+
+def check_digest(tower: Tower, config: TowerConfig) -> None:
+    """Refuses a tower that the gate was not trained with.
+
+    Raises:
+        CheckpointError: With both digests.
+    """
+    found = tower.digest
+    if found != config.digest:
+        raise CheckpointError(
+            f"tower {config.name}: the weights here have digest {found}, but the gate was trained with "
+            f"{config.digest}; install the weights it was trained with, or train the gate again"
+        )
+
+
+def _load(kind: TowerKind, name: str, revision: str | None, tap: str, preprocessing: Preprocessing) -> Tower:
+    size = (preprocessing.height, preprocessing.width)
+    if kind == "efficientnet-lite0":
+        return load_efficientnet_lite0(tap, size)
+    from safevlm_training.towers.transformers_tower import load_transformers_tower
+
+    return load_transformers_tower(name, tap, size, revision=revision)

@@ -1,0 +1,123 @@
+"""Any vision transformer of transformers as a vision tower: CLIP, SigLIP, ViT, DINOv2 and their kin."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoImageProcessor
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+from safevlm_sdk.errors import CheckpointError
+from safevlm_training.config import tap_layer
+from safevlm_training.towers.tower import Tower, weights_digest
+
+# Keys of a configuration that say where it came from rather than what it computes.
+PROVENANCE = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+# Parts that only make the pooled output, which no tap uses; checkpoints may lack them.
+POOLING = ("pooler.", "head.")
+
+
+class TransformersTower(Tower):
+    """The patch tokens of one hidden layer; CLS and register tokens, which come first, are dropped.
+
+    Args:
+        model: A vision model that returns `hidden_states` [N, prefix + T, D].
+        tap: "hidden:<layer>" of `hidden_states`: 0 is the embeddings, -1 the last layer.
+        image_size: (height, width) of the pixels.
+        uncounted: Names of the state that no tap uses, and that the digest leaves out.
+    """
+
+    def __init__(self, model: nn.Module, tap: str, image_size: tuple[int, int], uncounted: frozenset[str]) -> None:
+        layer = tap_layer(tap)
+        grid, prefix, width = _probe(model, layer, image_size, tap)
+        super().__init__(grid=grid, feature_width=width)
+        self.model = model
+        self.layer = layer
+        self.prefix = prefix
+        self.uncounted = uncounted
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…` of configuration and weights; the same for every tap and image size."""
+        config: Any = self.model.config
+        kept = {key: value for key, value in config.to_dict().items() if key not in PROVENANCE}
+        extra = json.dumps(kept, sort_keys=True, default=str).encode()
+        return weights_digest(self.model, extra, without=self.uncounted)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Features [N, T, D] of normalised pixels [N, 3, H, W]."""
+        output = self.model(pixel_values=pixel_values, output_hidden_states=True, return_dict=True)
+        hidden: Tensor = output.hidden_states[self.layer]
+        return hidden[:, self.prefix :]
+
+
+def load_transformers_tower(
+    name: str, tap: str, image_size: tuple[int, int], *, revision: str | None = None
+) -> TransformersTower:
+    """Loads the vision part of a Hugging Face id or folder in float32, frozen, from safetensors only.
+
+    Raises:
+        CheckpointError: It cannot be loaded, lacks weights, or is no vision transformer with a flat patch grid.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision)
+        vision = getattr(config, "vision_config", config)
+        model, report = MODEL_MAPPING[type(vision)].from_pretrained(
+            name,
+            config=vision,
+            revision=revision,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as problem:
+        raise CheckpointError(f"tower {name}: cannot be loaded ({problem})") from problem
+    uncounted = frozenset(key for key in model.state_dict() if key.split("vision_model.")[-1].startswith(POOLING))
+    random = sorted(set(report["missing_keys"]) - uncounted) + sorted(map(str, report["mismatched_keys"]))
+    if random:
+        raise CheckpointError(
+            f"tower {name}: no weights for {', '.join(random[:5])}; is this a vision model's folder?"
+        )
+    tower = TransformersTower(model.eval(), tap, image_size, uncounted)
+    tower.freeze()
+    return tower
+
+
+def load_processor(name: str, *, revision: str | None = None) -> Any:
+    """The image processor of a Hugging Face id or folder, with its PIL backend.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    try:
+        processor = AutoImageProcessor.from_pretrained(name, revision=revision, backend="pil")
+    except (OSError, ValueError, ImportError) as problem:
+        raise CheckpointError(f"tower {name}: has no image processor ({problem})") from problem
+    return processor
+
+
+def _probe(model: Any, layer: int, image_size: tuple[int, int], tap: str) -> tuple[tuple[int, int], int, int]:
+    """(grid, prefix tokens, feature width), from one forward pass over a black image."""
+    kind = type(model).__name__
+    patch = getattr(model.config, "patch_size", None)
+    if patch is None:
+        raise CheckpointError(f"{kind} has no patch_size; a tower must be a vision transformer with patch tokens")
+    patch_height, patch_width = (patch, patch) if isinstance(patch, int) else patch
+    grid = (image_size[0] // patch_height, image_size[1] // patch_width)
+    try:
+        with torch.inference_mode():
+            output = model(pixel_values=torch.zeros(1, 3, *image_size), output_hidden_states=True, return_dict=True)
+        hidden = output.hidden_states[layer]
+    except (ValueError, RuntimeError, TypeError, IndexError, AttributeError) as problem:
+        raise CheckpointError(f"{kind} cannot be tapped at {tap} with pixels {image_size}: {problem}") from problem
+    prefix = hidden.shape[1] - grid[0] * grid[1]
+    if hidden.dim() != 3 or prefix < 0:
+        shape = list(hidden.shape)
+        raise CheckpointError(
+            f"{kind} gives {shape} at {tap}, which is no flat grid of {grid[0]} x {grid[1]} patches"
+        )
+    return grid, prefix, hidden.shape[2]
