@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from safevlm_sdk.errors import RecipeError, TaxonomyError
+from safevlm_training.recipe import load_recipe, plan_recipe
+
+MINIMAL = """
+schema = 1
+[model]
+tower = "efficientnet-lite0"
+tap = "hidden:-2"
+[model.coverage]
+privacy = "Documents that look like ID cards."
+[[data]]
+name = "photos"
+kind = "folder"
+path = "images"
+license = "CC0-1.0"
+[output]
+path = "runs/out"
+name = "Documents"
+license = "Apache-2.0"
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    path = tmp_path / "recipe.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_paths_start_at_the_recipe(recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir("/")
+    plan = plan_recipe(recipe)
+    assert plan.sources == (tmp_path / "images",)
+    assert (plan.output, plan.work) == (tmp_path / "runs/out", tmp_path / "runs/out.work")
+    assert plan.cache == plan.work / "features"
+    assert plan.bad_rows == tmp_path / "runs/bad_rows.jsonl"
+    assert plan.tower == "efficientnet-lite0"
+    (tmp_path / "towers").mkdir()
+    text = MINIMAL.replace('tower = "efficientnet-lite0"', 'tower = "towers"') + '[cache]\npath = "shared"\n'
+    recipe.write_text(text)
+    plan = plan_recipe(recipe)
+    assert (plan.tower, plan.cache) == (str(tmp_path / "towers"), tmp_path / "shared")
+
+
+def test_only_given_sizes_change_the_preset(recipe: Path) -> None:
+    assert load_recipe(recipe).model.changes == {}
+    recipe.write_text(MINIMAL.replace("[model]", "[model]\nwidth = 64\nraster_max_side = 512"))
+    assert load_recipe(recipe).model.changes == {"width": 64, "raster_max_side": 512}
+
+
+WRONG = [
+    ("schema = 1", "schema = 2", "schema"),
+    ("schema = 1", 'schema = 1\nbad_rows = "ignore"', "bad_rows"),
+    ("[model]", "[model]\nwidht = 3", "widht"),
+    ("[model]", "[model]\nwidth = 0", "width is 0"),
+    ('tap = "hidden:-2"', 'tap = "middle"', "tap is 'middle'"),
+    ('tap = "hidden:-2"', "", "tap"),
+    ("privacy =", "privcy =", "privcy"),
+    ("privacy =", "safe =", "never `safe`"),
+    ('kind = "folder"', 'kind = "zip"', "zip"),
+    ('path = "images"', 'path = "picturs"', "has no folder at"),
+    ('kind = "folder"', 'kind = "jsonl"', "has no jsonl at"),
+    ('license = "CC0-1.0"', 'license = " "', "the licence of the images"),
+    ('name = "photos"', 'name = "a/b"', "without a slash"),
+    ('license = "CC0-1.0"', 'license = "x"\nsplits = {train = 0.5}', "must add up to 1"),
+    ("[output]", "[train]\nepochs = 0\n[output]", "at least 1"),
+    ("[output]", "[train]\nlr = nan\n[output]", "lr"),
+    ("[output]", "[train]\nwarmup = 1.0\n[output]", "warmup"),
+    ("[output]", '[train]\nobjective = "chat"\n[output]', "chat"),
+    ("[output]", "[calibration]\nflag_at_most = 1.5\n[output]", "flag_at_most is 1.5"),
+    ("[output]", '[calibration]\nsources = ["fotos"]\n[output]', "fotos"),
+    ("[output]", '[cache]\ndtype = "bfloat16"\n[output]', "bfloat16"),
+    ("[output]", "[[output]]", "output"),
+    ("schema = 1", "schema = 1 1", "line 2"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), WRONG)
+def test_what_is_wrong_is_said(recipe: Path, old: str, new: str, said: str) -> None:
+    assert old in MINIMAL
+    recipe.write_text(MINIMAL.replace(old, new, 1))
+    with pytest.raises(RecipeError) as caught:
+        plan_recipe(recipe)
+    assert said in str(caught.value)
+    assert str(recipe) in str(caught.value)
+
+
+def test_two_sources_need_two_names(recipe: Path) -> None:
+    block = MINIMAL[MINIMAL.index("[[data]]") : MINIMAL.index("[output]")]
+    recipe.write_text(MINIMAL.replace("[output]", f"{block}\n[output]"))
+    with pytest.raises(RecipeError, match="each its own name"):
+        plan_recipe(recipe)
+
+
+def test_files_that_are_not_there(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read"):
+        plan_recipe(tmp_path / "none.toml")
+    recipe.write_text(MINIMAL.replace("[model]", '[model]\ntaxonomy = "own.toml"'))
+    with pytest.raises(TaxonomyError, match=r"own\.toml"):
+        plan_recipe(recipe)
+
+
+def test_only_a_checkpoint_may_be_replaced(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs/out"
+    out.mkdir(parents=True)
+    plan_recipe(recipe)
+    (out / "config.json").write_text("{}")
+    with pytest.raises(RecipeError, match="holds other files"):
+        plan_recipe(recipe)
+    (out / "training.json").write_text("{}")
+    plan_recipe(recipe)

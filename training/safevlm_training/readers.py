@@ -1,0 +1,121 @@
+"""Reading labelled images from folders and JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from safevlm_sdk.errors import DataError
+from safevlm_training.data import BadRow, Example, Labels, Split
+from safevlm_training.recipe import SourceRecipe
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+
+
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One line; `meta` holds whatever its writer wants to keep and is not read."""
+
+    image: str
+    category: str
+    level: int | str | None = None
+    group: str | None = None
+    source: str | None = None
+    split: Split | None = None
+    meta: dict[str, Any] = {}
+
+
+def read_sources(
+    sources: Sequence[SourceRecipe], paths: Sequence[Path], labels: Labels
+) -> tuple[tuple[Example, ...], tuple[BadRow, ...]]:
+    """Reads every source; each row comes back as an example or as a bad row.
+
+    Raises:
+        DataError: A file or folder cannot be read at all.
+    """
+    rows: list[Example | BadRow] = []
+    for source, path in zip(sources, paths, strict=True):
+        read = read_folder if source.kind == "folder" else read_jsonl
+        try:
+            rows += read(path, source.name, labels)
+        except OSError as problem:
+            raise DataError(f"source {source.name!r}: {path} cannot be read ({problem.strerror})") from problem
+    examples = tuple(row for row in rows if isinstance(row, Example))
+    return examples, tuple(row for row in rows if isinstance(row, BadRow))
+
+
+def read_folder(root: Path, source: str, labels: Labels) -> Iterator[Example | BadRow]:
+    """Reads ROOT/<category>/[<level>/]<images>, sorted by path; names that begin with a dot are passed over."""
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if any(part.startswith(".") for part in parts) or path.is_dir():
+            continue
+        try:
+            yield _from_folder(path, parts, source, labels)
+        except ValueError as problem:
+            yield BadRow(where=str(path), reason=str(problem))
+
+
+def read_jsonl(file: Path, source: str, labels: Labels) -> Iterator[Example | BadRow]:
+    """Reads one JSON object per line; empty lines are passed over, images are relative to the file."""
+    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        where = f"{file}:{number}"
+        if not line.strip():
+            continue
+        try:
+            yield _from_row(_parse(line), file.parent, source, labels, where)
+        except (ValueError, RecursionError) as problem:  # msgspec's and json's errors are ValueErrors
+            yield BadRow(where=where, reason=str(problem))
+
+
+def _from_folder(path: Path, parts: tuple[str, ...], source: str, labels: Labels) -> Example:
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"is no image by its name ({', '.join(ENDINGS)}); move it elsewhere")
+    if len(parts) not in (2, 3):
+        raise ValueError("does not lie in <category>/ or <category>/<level>/")
+    level: int | str | None = parts[1] if len(parts) == 3 else None
+    if isinstance(level, str) and level.isdecimal():
+        level = int(level)
+    return Example(
+        path=_image(path),
+        category=parts[0],
+        level=labels.check(parts[0], level),
+        group=None,
+        source=source,
+        split=None,
+        where=str(path),
+    )
+
+
+def _parse(line: bytes) -> _Row:
+    return msgspec.convert(json.loads(line.decode("utf-8"), object_pairs_hook=_unique), _Row, strict=True)
+
+
+def _from_row(row: _Row, folder: Path, source: str, labels: Labels, where: str) -> Example:
+    if row.group == "":
+        raise ValueError("`group` is empty; name the group, or leave it out")
+    return Example(
+        path=_image(folder / row.image),
+        category=row.category,
+        level=labels.check(row.category, row.level),
+        group=row.group,
+        source=source if row.source is None else f"{source}/{row.source}",
+        split=row.split,
+        where=where,
+    )
+
+
+def _image(path: Path) -> Path:
+    if "\0" in str(path) or not path.is_file():
+        raise ValueError(f"there is no image file at {str(path)!r}")
+    return path
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key appears twice")
+    return found

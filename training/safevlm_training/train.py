@@ -1,0 +1,243 @@
+"""From a recipe to a calibrated checkpoint."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from safevlm_sdk.atomic import publish_folder
+from safevlm_sdk.errors import RecipeError, TrainingError
+from safevlm_sdk.strict import canonical_json, digest
+from safevlm_sdk.version import __version__
+from safevlm_training.cache import FeatureCache
+from safevlm_training.checkpoint import CheckpointCalibration, save_checkpoint
+from safevlm_training.config import SafetyConfig, edge_config, paper_config
+from safevlm_training.data import SPLITS, BadRow, Labels, Split, check_splits, refuse, write_bad_rows
+from safevlm_training.encode import Encoder, fill_cache, hash_images
+from safevlm_training.fit import State, fit, judge, labelled
+from safevlm_training.metrics import Judged, evaluate, flag_rates
+from safevlm_training.modules import SafetyModules
+from safevlm_training.progress import Progress
+from safevlm_training.readers import read_sources
+from safevlm_training.recipe import Plan, Recipe, is_checkpoint, plan_recipe
+from safevlm_training.splits import Item, assign
+from safevlm_training.thresholds import calibrate, score_images
+from safevlm_training.towers.load import describe_tower
+from safevlm_training.training_card import training_card
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dataset:
+    """Images whose features are cached, and the rows that were left out."""
+
+    items: tuple[Item, ...]
+    bad: tuple[BadRow, ...]
+
+
+def train(recipe_path: str | Path, *, progress: bool = True) -> Path:
+    """Trains the safety modules as a recipe says and writes the checkpoint.
+
+    Killed at any moment and started again, it goes on where it was and ends with the same bytes.
+
+    Args:
+        recipe_path: A TOML file.
+        progress: Show bars and epochs when standard error is a terminal.
+
+    Returns:
+        The checkpoint folder.
+
+    Raises:
+        RecipeError: The recipe is not valid.
+        DataError: Rows are bad, or a split lacks a category.
+        TrainingError: A saved state belongs to another recipe or data set, or the cache is in use.
+        CheckpointError: The tower cannot be loaded.
+    """
+    plan = plan_recipe(recipe_path)
+    recipe, shown = plan.recipe, Progress(progress)
+    encoder = load_encoder(plan)
+    with encoder.open_cache(plan.cache, recipe.cache.dtype) as cache:
+        data = read_data(plan, encoder, cache, shown)
+        splits = {split: labelled(cache, _of(data.items, split), encoder.config.labels) for split in SPLITS}
+        modules = new_modules(encoder.config, recipe.train.seed)
+        fingerprint = fingerprint_of(recipe, data, encoder)
+        state = fit(
+            modules,
+            splits["train"],
+            splits["validation"],
+            recipe.train,
+            state_file=plan.work / "state.pt",
+            fingerprint=fingerprint,
+            progress=shown,
+        )
+        judged = {split: judge(modules, splits[split], recipe.train.batch_size) for split in SPLITS[1:]}
+        calibration = calibrate(
+            judged["validation"],
+            judged["calibration"],
+            flag_at_most=recipe.calibration.flag_at_most,
+            sources=recipe.calibration.sources,
+        )
+    record = _record(plan, data, encoder, state, fingerprint) | {"metrics": _metrics(judged, calibration)}
+    _publish(plan, modules, calibration, record)
+    (plan.work / "state.pt").unlink(missing_ok=True)
+    return plan.output
+
+
+def load_encoder(plan: Plan) -> Encoder:
+    """The recipe's tower, and the configuration of what is trained on it.
+
+    Raises:
+        CheckpointError: The tower cannot be loaded.
+        RecipeError: The sizes do not fit together.
+    """
+    model = plan.recipe.model
+    tower, described, preprocessing = describe_tower(
+        plan.tower, model.tap, revision=model.revision, image_size=model.image_size
+    )
+    build = edge_config if model.preset == "edge" else paper_config
+    try:
+        config = build(
+            tower=described,
+            grid=tower.grid,
+            feature_width=tower.feature_width,
+            taxonomy=plan.taxonomy,
+            coverage=model.coverage,
+            preprocessing=preprocessing,
+            **model.changes,
+        )
+    except ValueError as problem:
+        raise RecipeError(f"[model]: {problem}") from problem
+    return Encoder(tower=tower, config=config)
+
+
+def read_data(plan: Plan, encoder: Encoder, cache: FeatureCache, progress: Progress) -> Dataset:
+    """Reads every row, shares the images out and fills the cache.
+
+    Bad rows are refused in two steps, since computing features may take hours: first whatever rows and files show,
+    then the images that cannot be decoded.
+
+    Raises:
+        DataError: Rows are bad and the recipe does not skip them, or a split lacks a category.
+    """
+    recipe = plan.recipe
+    labels = Labels(taxonomy=plan.taxonomy, covered=tuple(recipe.model.coverage))
+    read, bad = read_sources(recipe.data, plan.sources, labels)
+    examples, images, unreadable = hash_images(cache, read, progress)
+    fractions = {source.name: source.splits for source in recipe.data}
+    items, contradictory = assign(examples, images, fractions, recipe.train.seed)
+    bad += unreadable + contradictory
+    _settle(plan, bad)
+    _check(plan, items, labels)
+    undecodable = fill_cache(cache, encoder, items, progress)
+    bad += undecodable
+    _settle(plan, bad)
+    items = tuple(item for item in items if item.image in cache)
+    _check(plan, items, labels)
+    return Dataset(items=items, bad=bad)
+
+
+def new_modules(config: SafetyConfig, seed: int) -> SafetyModules:
+    """Modules with weights drawn from `seed`; the caller's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SafetyModules(config)
+
+
+def fingerprint_of(recipe: Recipe, data: Dataset, encoder: Encoder) -> str:
+    """`sha256:…` of whatever the trained weights depend on."""
+    parts = {
+        "recipe": recipe,
+        "data": data_digest(data.items),
+        "encoder": encoder.digest(recipe.cache.dtype),
+        "torch": str(torch.__version__),
+        "safevlm_sdk": __version__,
+    }
+    return digest(canonical_json(parts))
+
+
+def data_digest(items: Sequence[Item]) -> str:
+    """`sha256:…` of images, labels, groups and splits, in order; where the files lie does not count."""
+    rows = [[i.image, i.example.category, i.example.level, i.example.source, i.group, i.split] for i in items]
+    return digest(canonical_json(rows))
+
+
+def _of(items: Sequence[Item], split: Split) -> list[Item]:
+    return [item for item in items if item.split == split]
+
+
+def _settle(plan: Plan, bad: Sequence[BadRow]) -> None:
+    write_bad_rows(plan.bad_rows, bad)
+    if plan.recipe.bad_rows == "error":
+        refuse(bad, plan.bad_rows)
+
+
+def _check(plan: Plan, items: Sequence[Item], labels: Labels) -> None:
+    present = ((item.split, item.example.category, item.example.origin) for item in items)
+    check_splits(present, labels, plan.recipe.calibration.sources)
+
+
+def _metrics(judged: dict[Split, Judged], calibration: CheckpointCalibration) -> dict[str, Any]:
+    """Per split: what can be said without thresholds, and what the thresholds do."""
+    metrics: dict[str, Any] = {}
+    for split, images in judged.items():
+        scores = score_images(images, calibration.calibration.temperature)
+        flagged = scores.flagged(images.labels, calibration.thresholds)
+        metrics[split] = evaluate(images) | {"at_thresholds": flag_rates(images, flagged)}
+    return metrics
+
+
+def _record(plan: Plan, data: Dataset, encoder: Encoder, state: State, fingerprint: str) -> dict[str, Any]:
+    """The content of training.json but the metrics; no times and places, so that equal runs give equal bytes."""
+    tower = encoder.config.tower
+    return {
+        "schema_version": 1,
+        "fingerprint": fingerprint,
+        "name": plan.recipe.output.name,
+        "license": plan.recipe.output.license,
+        "recipe": plan.recipe,
+        "seed": plan.recipe.train.seed,
+        "tower": {"name": plan.recipe.model.tower, "tap": tower.tap, "digest": tower.digest},
+        "uncovered": [name for name in plan.taxonomy.categories if name not in plan.recipe.model.coverage],
+        "encoder": encoder.digest(plan.recipe.cache.dtype),
+        "data": {
+            "digest": data_digest(data.items),
+            "bad_rows_left_out": len(data.bad),
+            "sources": [
+                {"name": source.name, "license": source.license}
+                | _counts([item for item in data.items if item.example.origin == source.name])
+                for source in plan.recipe.data
+            ],
+        },
+        "best_epoch": state.best_epoch,
+        "history": state.history,
+        "versions": {
+            "safevlm_sdk": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+        },
+    }
+
+
+def _counts(items: Sequence[Item]) -> dict[str, Any]:
+    return {
+        "digest": data_digest(items),
+        "images": len(items),
+        "groups": len({item.group for item in items}),
+        "splits": {split: dict(Counter(item.example.category for item in _of(items, split))) for split in SPLITS},
+    }
+
+
+def _publish(plan: Plan, modules: SafetyModules, calibration: CheckpointCalibration, record: dict[str, Any]) -> None:
+    card = training_card(record | {"calibration": calibration})
+
+    def fill(folder: Path) -> None:
+        save_checkpoint(folder, modules, calibration=calibration, training=record, card=card)
+
+    publish_folder(plan.output, fill, replaceable=is_checkpoint, error=TrainingError)

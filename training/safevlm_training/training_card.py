@@ -1,0 +1,152 @@
+"""The model card of a trained checkpoint: every number in it comes from training.json or calibration.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from safevlm_training.thresholds import upper_bound
+
+
+def training_card(record: Mapping[str, Any]) -> str:
+    """Markdown with the metadata header of the Hugging Face Hub.
+
+    Args:
+        record: The content of training.json, with `calibration` added.
+    """
+    facts: dict[str, Any] = msgspec.to_builtins(dict(record))
+    parts = [
+        _header(facts),
+        _coverage(facts),
+        _evidence(facts),
+        _thresholds(facts),
+        _training(facts),
+        _data(facts),
+        _limits(facts),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _header(facts: dict[str, Any]) -> str:
+    # A JSON string is a YAML string, whatever is in it.
+    return "\n".join(
+        [
+            "---",
+            "library_name: safevlm-sdk",
+            f"license: {json.dumps(facts['license'])}",
+            "pipeline_tag: image-classification",
+            "tags: [safety, moderation, safevlm]",
+            "---",
+            "",
+            f"# {_cell(facts['name'])}",
+            "",
+            "A SafeVLM image gate. It judges the image alone: a harmless image under a harmful question is not its "
+            "to see.",
+        ]
+    )
+
+
+def _coverage(facts: dict[str, Any]) -> str:
+    rows = [(f"`{risk}`", claim) for risk, claim in facts["recipe"]["model"]["coverage"].items()]
+    absent = ", ".join(f"`{name}`" for name in facts["uncovered"]) or "none"
+    return (
+        f"## What it covers\n\n{_table(('risk', 'what is claimed'), rows)}\n\n"
+        f"Not covered, never looked for, and never reported as absent from an image: {absent}."
+    )
+
+
+def _evidence(facts: dict[str, Any]) -> str:
+    rows = []
+    for split, found in facts["metrics"].items():
+        at = found["at_thresholds"]
+        rows.append(
+            (
+                split,
+                f"any risk ({found['risky_images']} images, {found['risky_groups']} groups)",
+                _number(found["auroc"]),
+                _number(found["average_precision"]),
+                _number(at["recall"]["recall"]),
+            )
+        )
+        for risk, one in found["categories"].items():
+            size = f"`{risk}` ({one['images']} images, {one['groups']} groups)"
+            recall = at["recall_per_category"][risk]["recall"]
+            rows.append((split, size, _number(one["auroc"]), _number(one["average_precision"]), _number(recall)))
+    alarms = []
+    for split, found in facts["metrics"].items():
+        for source, one in found["at_thresholds"]["false_positives_per_source"].items():
+            alarms.append((split, source, one["safe_images"], one["flagged"], _number(one["rate"])))
+    return (
+        "## Evidence\n\nThe epoch and the temperature were chosen on the validation split, the thresholds on the "
+        "calibration split: neither is a test set.\n\n"
+        f"{_table(('split', 'positives', 'AUROC', 'average precision', 'recall at the thresholds'), rows)}\n\n"
+        f"{_table(('split', 'source', 'safe images', 'flagged', 'false positive rate'), alarms)}"
+    )
+
+
+def _thresholds(facts: dict[str, Any]) -> str:
+    calibration, thresholds = facts["calibration"]["calibration"], facts["calibration"]["thresholds"]
+    rows = [(f"`{name}`", value) for name, value in thresholds["categories"].items()]
+    rows.append(("any risk", thresholds["any"]))
+    return (
+        f"## Thresholds\n\n{_table(('threshold on', 'value'), rows)}\n\nTemperature {calibration['temperature']}. "
+        f"{calibration['note']}"
+    )
+
+
+def _training(facts: dict[str, Any]) -> str:
+    tower, recipe, versions = facts["tower"], facts["recipe"]["train"], facts["versions"]
+    rows: list[tuple[Any, ...]] = [
+        ("vision tower (frozen)", f"{tower['name']}, {tower['tap']}"),
+        ("tower digest", f"`{tower['digest']}`"),
+        ("preset", facts["recipe"]["model"]["preset"]),
+        ("kept epoch", f"{facts['best_epoch']} of {len(facts['history'])}"),
+    ]
+    rows += [(name, json.dumps(value)) for name, value in recipe.items()]
+    rows += [(name, version) for name, version in versions.items()]
+    return f"## How it was trained\n\n{_table(('setting', 'value'), rows)}"
+
+
+def _data(facts: dict[str, Any]) -> str:
+    data = facts["data"]
+    rows = []
+    for source in data["sources"]:
+        counts = "; ".join(
+            f"{split}: " + ", ".join(f"{number} {category}" for category, number in sorted(categories.items()))
+            for split, categories in source["splits"].items()
+            if categories
+        )
+        rows.append((source["name"], source["license"], source["images"], source["groups"], counts))
+    return (
+        f"## Data\n\n{_table(('source', 'licence', 'images', 'groups', 'splits'), rows)}\n\n"
+        f"Rows left out because they could not be used: {data['bad_rows_left_out']}. Digest `{data['digest']}`."
+    )
+
+
+def _limits(facts: dict[str, Any]) -> str:
+    groups = facts["calibration"]["calibration"]["safe_groups"]
+    return (
+        "## Known limits\n\n"
+        "- The figures hold for images like those above. On other images, false alarms and misses may be far more "
+        "frequent: set thresholds on your own harmless images with `safevlm calibrate`.\n"
+        f"- With {groups} safe groups, even none flagged would leave an upper bound of {upper_bound(0, groups):.4g} "
+        "on the false positive rate (95 %, one-sided).\n"
+        "- It sees an image once, shrunk to the size of its tower: small details and small print are lost on it.\n"
+        "- It was not tested against images made to deceive it."
+    )
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
