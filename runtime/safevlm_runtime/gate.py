@@ -1,0 +1,210 @@
+"""One loaded bundle with its sessions: pixels or features in, decisions out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safevlm_runtime.backend import Backend
+from safevlm_runtime.clock import Clock
+from safevlm_runtime.contract import check_servable, choose_graph
+from safevlm_runtime.ort_backend import OrtBackend, SessionOptions, resolve_provider
+from safevlm_runtime.reader import Bundle
+from safevlm_runtime.self_test import fixed_batch, self_test
+from safevlm_sdk.decision import Decision, decide, failed
+from safevlm_sdk.errors import BundleGraph, EngineError, FeaturesMismatch, OutputNotFinite
+from safevlm_sdk.features import VisionFeatures
+from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, SAFETY_HEAD, Graph
+from safevlm_sdk.policy import Policy
+from safevlm_sdk.preprocess import preprocess
+
+Pixels = NDArray[np.uint8]
+Tensor = NDArray[np.float32]
+Opener = Callable[[bytes, Graph, SessionOptions], Backend]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judged:
+    """The decision on one view, with the head's attention [rows, columns] if the graph gives it."""
+
+    decision: Decision
+    attention: Tensor | None
+
+
+class Gate:
+    """One bundle, ready to judge from any thread."""
+
+    def __init__(
+        self,
+        *,
+        bundle: Bundle,
+        policy: Policy,
+        graph: Graph,
+        backend: Backend,
+        options: SessionOptions,
+        opener: Opener,
+        precision: str | None = None,
+    ) -> None:
+        self.manifest = bundle.manifest
+        self.policy = policy
+        self.rule = bundle.manifest.rule
+        self.provider = backend.provider
+        self._bundle: Bundle = bundle
+        self._graph, self._backend = graph, backend
+        self._options, self._opener, self._precision = options, opener, precision
+        self._head: tuple[Graph, Backend] | None = None
+        self._head_lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def max_batch(self) -> int | None:
+        """The batch size that the graph insists on, or None."""
+        return fixed_batch(self._graph)
+
+    def tensor(self, pixels: Pixels) -> Tensor:
+        """The graph's input for one view, float32 [3, H, W]."""
+        return preprocess(pixels, self.manifest.preprocessing)
+
+    def judge(self, tensors: Sequence[Tensor], clock: Clock) -> list[Judged]:
+        """Judges views in one run, or one by one where the graph insists on it.
+
+        Raises:
+            EngineError: The graph failed; a view whose outputs are not finite is a failed decision instead.
+        """
+        size = self.max_batch or len(tensors)
+        judged: list[Judged] = []
+        for at in range(0, len(tensors), size):
+            inputs = {"pixel_values": np.stack(tensors[at : at + size])}
+            judged += self._run(self._graph, self._backend, inputs, self.manifest.identity.grid, clock)
+        return judged
+
+    def judge_features(self, features: VisionFeatures, mask: NDArray[np.bool_] | None, clock: Clock) -> Judged:
+        """Judges features that the caller's own tower computed.
+
+        Raises:
+            FeaturesMismatch: They come from another tower, tap or shape, or the bundle has no graph for them.
+            BundleSelfTest: The graph, loaded at the first call, does not reproduce its golden outputs.
+            EngineError: The graph failed.
+        """
+        valid = self._check_features(features, mask)
+        graph, backend = self._loaded_head()
+        inputs = {"features": np.ascontiguousarray(features.array[None]), "mask": valid[None]}
+        return self._run(graph, backend, inputs, features.grid, clock)[0]
+
+    def close(self) -> None:
+        """Frees the sessions; judging then fails."""
+        with self._head_lock:
+            self._closed = True
+            self._backend.close()
+            if self._head is not None:
+                self._head[1].close()
+
+    def _run(
+        self, graph: Graph, backend: Backend, inputs: dict[str, Any], grid: tuple[int, int], clock: Clock
+    ) -> list[Judged]:
+        wanted = [*DECISION_OUTPUTS]
+        if any(spec.name == "attention" for spec in graph.outputs):
+            wanted.append("attention")
+        with clock.step("infer"):
+            found = backend.run(inputs, wanted)
+        with clock.step("decide"):
+            attention = found.get("attention")
+            return [
+                self._judged(types, levels, None if attention is None else attention[row], grid)
+                for row, (types, levels) in enumerate(zip(*(found[name] for name in DECISION_OUTPUTS), strict=True))
+            ]
+
+    def _judged(self, types: Tensor, levels: Tensor, attention: Tensor | None, grid: tuple[int, int]) -> Judged:
+        decision = decide(types, levels, self.rule, self.policy)
+        if attention is not None and decision.error is None and not np.isfinite(attention).all():
+            decision = failed(OutputNotFinite.code, "the graph's attention holds NaN or infinity", self.policy)
+        if attention is None or decision.error is not None:
+            return Judged(decision=decision, attention=None)
+        return Judged(decision=decision, attention=attention.reshape(grid).astype(np.float32))
+
+    def _check_features(self, features: VisionFeatures, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+        identity, array = self.manifest.identity, features.array
+        for what, found, wanted in (
+            ("tower_digest", features.tower_digest, identity.tower_digest),
+            ("tap", features.tap, identity.tap),
+        ):
+            if found != wanted:
+                raise FeaturesMismatch(f"the features' {what} is {found!r}, but the bundle was made for {wanted!r}")
+        tokens = features.grid[0] * features.grid[1]
+        if array.dtype != np.float32 or array.shape != (tokens, identity.feature_width) or tokens < 1:
+            raise FeaturesMismatch(
+                f"the features are {array.dtype} {array.shape}; grid {features.grid} and this bundle need "
+                f"float32 {(tokens, identity.feature_width)}"
+            )
+        if not np.isfinite(array).all():
+            raise FeaturesMismatch("the features hold NaN or infinity; look at the tower that computed them")
+        valid = np.ones(tokens, dtype=np.bool_) if mask is None else np.asarray(mask)
+        if valid.dtype != np.bool_ or valid.shape != (tokens,) or not valid.any():
+            raise FeaturesMismatch(f"the mask is {valid.dtype} {valid.shape}; give bool ({tokens},), not all False")
+        return valid
+
+    def _loaded_head(self) -> tuple[Graph, Backend]:
+        with self._head_lock:
+            if self._closed:
+                raise EngineError("the runtime is closed; load it again")
+            if self._head is None:
+                graph = choose_graph(self.manifest, SAFETY_HEAD, self.provider, self._precision)
+                if graph is None:
+                    raise FeaturesMismatch("the bundle has no safety_head graph: it takes pixels and no features")
+                self._head = graph, open_backend(self._bundle, graph, self._options, self._opener)[0]
+            return self._head
+
+
+def open_gate(
+    bundle: Bundle,
+    *,
+    policy: Policy | None = None,
+    options: SessionOptions | None = None,
+    allow_uncalibrated: bool = False,
+    precision: str | None = None,
+    opener: Opener = OrtBackend.load,
+) -> Gate:
+    """Builds a bundle's gate and lets it prove itself.
+
+    Raises:
+        BundleUncalibrated, BundleGraph, BundleSelfTest, BundleError: The bundle is refused.
+        ProviderError, MissingExtra: The provider cannot be used.
+    """
+    options = SessionOptions() if options is None else options
+    check_servable(bundle.manifest, allow_uncalibrated=allow_uncalibrated)
+    provider = resolve_provider(options.provider)
+    graph = choose_graph(bundle.manifest, GATE, provider, precision)
+    if graph is None:
+        raise BundleGraph(
+            f"bundle {bundle.manifest.name!r} has no gate graph for ONNX Runtime; export it with --onnx"
+        )
+    return Gate(
+        bundle=bundle,
+        policy=bundle.policy if policy is None else policy,
+        graph=graph,
+        backend=open_backend(bundle, graph, options, opener)[0],
+        options=options,
+        opener=opener,
+        precision=precision,
+    )
+
+
+def open_backend(
+    bundle: Bundle, graph: Graph, options: SessionOptions, opener: Opener
+) -> tuple[Backend, dict[str, float]]:
+    """A backend that reproduced the golden outputs, and its largest difference from each.
+
+    Raises:
+        BundleSelfTest: It did not.
+    """
+    backend = opener(bundle.graphs[graph.id], graph, options)
+    try:
+        return backend, self_test(bundle, graph, backend)
+    except BaseException:
+        backend.close()
+        raise

@@ -1,0 +1,103 @@
+"""Stopping runs that take too long, at a cost far below that of a timer per run."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Stoppable(Protocol):
+    """What a run looks at while it runs, such as ONNX Runtime's RunOptions."""
+
+    terminate: bool
+
+
+class Ticket:
+    """One run under watch; `expired` once it was stopped."""
+
+    __slots__ = ("deadline", "expired", "options")
+
+    def __init__(self, options: Stoppable, deadline: float) -> None:
+        self.options = options
+        self.deadline = deadline
+        self.expired = False
+
+
+class Watchdog:
+    """One thread that watches all runs of one backend.
+
+    All runs have the same limit, so a new run never ends before those already watched: a waiting thread need not
+    be woken for it. Only a run that finds the thread idle wakes it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._state = _State(seconds)
+        self._thread: threading.Thread | None = None
+        weakref.finalize(self, _State.stop, self._state)
+
+    @contextmanager
+    def watch(self, options: Stoppable) -> Iterator[Ticket]:
+        """Sets `options.terminate` if the block takes longer than the limit."""
+        ticket = Ticket(options, time.monotonic() + self._seconds)
+        state = self._state
+        with state.changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=state.serve, name="safevlm-watchdog", daemon=True)
+                self._thread.start()
+            state.running[id(ticket)] = ticket
+            state.busy = True
+            if state.idle:
+                state.idle = False
+                state.changed.notify()
+        try:
+            yield ticket
+        finally:
+            with state.changed:
+                del state.running[id(ticket)]
+
+    def close(self) -> None:
+        """Ends the thread once no run is left."""
+        self._state.stop()
+
+
+class _State:
+    """What the thread and the runs share; it holds no reference to the watchdog, which may be collected."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.changed = threading.Condition(threading.Lock())
+        self.running: dict[int, Ticket] = {}
+        self.busy = False
+        self.idle = False
+        self.stopped = False
+
+    def stop(self) -> None:
+        with self.changed:
+            self.stopped = True
+            self.changed.notify()
+
+    def serve(self) -> None:
+        with self.changed:
+            while not self.stopped or self.running:
+                self._expire(time.monotonic())
+                pending = [ticket.deadline for ticket in self.running.values() if not ticket.expired]
+                if pending:
+                    self.changed.wait(max(0.0, min(pending) - time.monotonic()))
+                elif self.running or self.busy:
+                    # A run that starts now ends after this wait: it needs no notice.
+                    self.busy = False
+                    self.changed.wait(self.seconds)
+                else:
+                    self.idle = True
+                    self.changed.wait()
+
+    def _expire(self, now: float) -> None:
+        for ticket in self.running.values():
+            if not ticket.expired and ticket.deadline <= now:
+                ticket.expired = True
+                ticket.options.terminate = True

@@ -1,0 +1,128 @@
+"""`safevlm check`, `verify` and `inspect` with the starter that ships."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from safevlm_runtime.reader import starter_path
+from safevlm_training.documents import examples
+
+KEYS = {
+    "path",
+    "schema",
+    "action",
+    "category",
+    "level",
+    "score",
+    "categories",
+    "covered",
+    "uncovered",
+    "error",
+    "reason",
+    "timings_ms",
+    "provider",
+    "source_sha256",
+    "raster_sha256",
+    "bundle_digests",
+    "policy_digests",
+}
+
+
+def run(*arguments):
+    script = Path(sys.executable).parent / "safevlm"
+    return subprocess.run([script, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for name, sample in examples():
+        sample.image.save(folder / f"{name}.jpg", quality=92)
+    for name in ("china", "flower"):
+        Image.fromarray(load_sample_image(f"{name}.jpg")).save(folder / f"{name}.jpg")
+    return folder
+
+
+def test_a_bank_card_is_not_allowed_and_a_photograph_is(images):
+    done = run("check", images / "bank_card.jpg", images / "china.jpg", images / "flower.jpg", "--json")
+    card, china, flower = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 10
+    assert card.keys() == KEYS
+    assert (card["action"] in ("block", "caution"), card["category"]) == (True, "privacy")
+    assert (china["action"], flower["action"]) == ("allow", "allow")
+
+
+def test_all_allowed_is_exit_code_0(images):
+    done = run("check", images / "china.jpg")
+    assert done.returncode == 0
+    assert "looked for: privacy; for nothing else" in done.stdout
+
+
+def test_bad_images_each_have_a_name_of_their_own(images, tmp_path):
+    whole = (images / "china.jpg").read_bytes()
+    (tmp_path / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    header = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (1).to_bytes(4, "big") + (80_000_000).to_bytes(4, "big")
+    (tmp_path / "thin.png").write_bytes(header + b"\x08\x00\x00\x00\x00" + b"\x00" * 40)
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    expected = {
+        tmp_path / "truncated.jpg": "image_corrupt",
+        tmp_path / "thin.png": "image_dimensions",
+        tmp_path / "text.jpg": "image_format",
+        tmp_path / "empty.jpg": "image_empty",
+        tmp_path: "image_not_a_file",
+        tmp_path / "absent.jpg": "image_not_found",
+    }
+    done = run("check", *expected, images / "china.jpg", "--json")
+    assert done.returncode == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["error"] for row in rows] == [*expected.values(), None]
+    assert {row["action"] for row in rows[:-1]} == {"block"}
+    assert {row["category"] for row in rows[:-1]} == {None}
+
+
+def test_the_report(images, tmp_path):
+    out = tmp_path / "report.html"
+    done = run("check", *sorted(images.glob("*.jpg")), "--report", out)
+    assert done.returncode == 10
+    assert out.read_text(encoding="utf-8").count("<article") == len(list(images.glob("*.jpg")))
+
+
+def test_a_policy_of_the_users_own(images, tmp_path):
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        'schema = 1\nname = "strict"\nuncovered = "allow"\n'
+        '[actions.privacy]\nlow = "block"\nmedium = "block"\nhigh = "block"\n'
+    )
+    done = run("check", images / "bank_card.jpg", "--policy", policy, "--json")
+    assert json.loads(done.stdout)["action"] == "block"
+
+
+def test_an_absent_bundle_is_one_line(tmp_path, images):
+    done = run("check", images / "china.jpg", "--bundle", tmp_path / "absent")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: bundle_missing: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_provider_that_is_not_here_is_one_line(images):
+    done = run("check", images / "china.jpg", "--provider", "cuda")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: provider_mismatch: ")
+
+
+def test_verify_and_inspect():
+    done = run("verify", starter_path())
+    assert done.returncode == 0, done.stderr
+    described = json.loads(run("inspect", starter_path()).stdout)
+    assert described["digest"] in done.stdout
+    refused = run("verify", starter_path(), "--digest", "sha256:" + "0" * 64)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: bundle_digest: ")
