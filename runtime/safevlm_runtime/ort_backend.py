@@ -43,7 +43,7 @@ class SessionOptions:
     Attributes:
         provider: "cpu", "cuda", or a provider's full name.
         threads: Threads within one operator; None leaves it to ONNX Runtime.
-        engine_seconds: Wall time of one run.
+        engine_seconds: Wall time of one run, per image of its batch.
     """
 
     provider: str = "cpu"
@@ -96,7 +96,8 @@ class OrtBackend:
             raise EngineError("the runtime is closed; load it again")
         options = self._run_options()
         options.log_severity_level = _ERRORS_ONLY
-        with self._watchdog.watch(options) as ticket:
+        images = max((len(tensor) for tensor in inputs.values()), default=1)
+        with self._watchdog.watch(options, images) as ticket:
             try:
                 values = session.run(list(outputs), dict(inputs), options)
             except Exception as problem:
@@ -104,7 +105,7 @@ class OrtBackend:
                     raise EngineError(f"graph {self._graph.id} failed: {_first_line(problem)}") from problem
         if ticket.expired:
             raise EngineTimeout(
-                f"graph {self._graph.id} was stopped after {self._options.engine_seconds:g} s; "
+                f"graph {self._graph.id} was stopped after {self._options.engine_seconds * images:g} s; "
                 "give it more threads or raise engine_seconds"
             )
         found = dict(zip(outputs, values, strict=True))

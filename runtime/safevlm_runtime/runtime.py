@@ -80,7 +80,7 @@ class Runtime:
             limits: What an image may cost; `frames` and `mpo` are the policy's.
             allow_uncalibrated: Load bundles whose decisions were never proven.
             isolate_decoding: Decode in a child process with limited means; POSIX only.
-            engine_seconds: Wall time of one run of a graph.
+            engine_seconds: Wall time of one run of a graph, per image of its batch.
             precision: "fp32", "fp16" or "int8"; None takes what is usually fastest on the provider.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import weakref
@@ -30,8 +31,8 @@ class Ticket:
 class Watchdog:
     """One thread that watches all runs of one backend.
 
-    All runs have the same limit, so a new run never ends before those already watched: a waiting thread need not
-    be woken for it. Only a run that finds the thread idle wakes it.
+    The thread sleeps until the next deadline. While runs come one after another it looks up only now and then, so
+    that a run rarely has to wake it.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -41,9 +42,9 @@ class Watchdog:
         weakref.finalize(self, _State.stop, self._state)
 
     @contextmanager
-    def watch(self, options: Stoppable) -> Iterator[Ticket]:
-        """Sets `options.terminate` if the block takes longer than the limit."""
-        ticket = Ticket(options, time.monotonic() + self._seconds)
+    def watch(self, options: Stoppable, images: int = 1) -> Iterator[Ticket]:
+        """Sets `options.terminate` if the block takes longer than the limit, which is per image."""
+        ticket = Ticket(options, time.monotonic() + self._seconds * max(1, images))
         state = self._state
         with state.changed:
             if self._thread is None:
@@ -51,8 +52,7 @@ class Watchdog:
                 self._thread.start()
             state.running[id(ticket)] = ticket
             state.busy = True
-            if state.idle:
-                state.idle = False
+            if ticket.deadline < state.wakes_at:
                 state.changed.notify()
         try:
             yield ticket
@@ -73,7 +73,7 @@ class _State:
         self.changed = threading.Condition(threading.Lock())
         self.running: dict[int, Ticket] = {}
         self.busy = False
-        self.idle = False
+        self.wakes_at = math.inf
         self.stopped = False
 
     def stop(self) -> None:
@@ -84,17 +84,14 @@ class _State:
     def serve(self) -> None:
         with self.changed:
             while not self.stopped or self.running:
-                self._expire(time.monotonic())
+                now = time.monotonic()
+                self._expire(now)
                 pending = [ticket.deadline for ticket in self.running.values() if not ticket.expired]
-                if pending:
-                    self.changed.wait(max(0.0, min(pending) - time.monotonic()))
-                elif self.running or self.busy:
-                    # A run that starts now ends after this wait: it needs no notice.
-                    self.busy = False
-                    self.changed.wait(self.seconds)
-                else:
-                    self.idle = True
-                    self.changed.wait()
+                # A thread that was busy a moment ago will be so again: a nap is cheaper than being woken.
+                nap = now + self.seconds if self.busy or self.running else math.inf
+                self.busy = False
+                self.wakes_at = min([nap, *pending])
+                self.changed.wait(None if self.wakes_at == math.inf else max(0.0, self.wakes_at - now))
 
     def _expire(self, now: float) -> None:
         for ticket in self.running.values():

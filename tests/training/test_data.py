@@ -63,6 +63,17 @@ def test_a_folder_tree_is_read(tmp_path: Path, touch: Callable[[str], Path]) -> 
     }
 
 
+def test_a_folder_of_one_category_may_be_any_tree(tmp_path: Path, touch: Callable[[str], Path]) -> None:
+    for name in ("a.jpg", "shirts/b.jpg", "trousers/blue/c.jpg"):
+        touch(name)
+    found = list(read_folder(tmp_path, "s", LABELS, category="safe"))
+    assert [(row.path.name, row.category, row.level) for row in found if isinstance(row, Example)] == [
+        ("a.jpg", "safe", 0),
+        ("b.jpg", "safe", 0),
+        ("c.jpg", "safe", 0),
+    ]
+
+
 def test_every_stray_file_of_a_folder_is_named(tmp_path: Path, touch: Callable[[str], Path]) -> None:
     bad = {
         "loose.png": "does not lie in",

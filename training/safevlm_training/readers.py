@@ -38,23 +38,30 @@ def read_sources(
     """
     rows: list[Example | BadRow] = []
     for source, path in zip(sources, paths, strict=True):
-        read = read_folder if source.kind == "folder" else read_jsonl
         try:
-            rows += read(path, source.name, labels)
+            if source.kind == "folder":
+                rows += read_folder(path, source.name, labels, category=source.category)
+            else:
+                rows += read_jsonl(path, source.name, labels)
         except OSError as problem:
             raise DataError(f"source {source.name!r}: {path} cannot be read ({problem.strerror})") from problem
     examples = tuple(row for row in rows if isinstance(row, Example))
     return examples, tuple(row for row in rows if isinstance(row, BadRow))
 
 
-def read_folder(root: Path, source: str, labels: Labels) -> Iterator[Example | BadRow]:
-    """Reads ROOT/<category>/[<level>/]<images>, sorted by path; names that begin with a dot are passed over."""
+def read_folder(
+    root: Path, source: str, labels: Labels, *, category: str | None = None
+) -> Iterator[Example | BadRow]:
+    """Reads ROOT/<category>/[<level>/]<images>, sorted by path; names that begin with a dot are passed over.
+
+    With `category`, every image below the folder is of it.
+    """
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         if any(part.startswith(".") for part in parts) or path.is_dir():
             continue
         try:
-            yield _from_folder(path, parts, source, labels)
+            yield _from_folder(path, parts if category is None else (category, path.name), source, labels)
         except ValueError as problem:
             yield BadRow(where=str(path), reason=str(problem))
 

@@ -88,6 +88,7 @@ class SourceRecipe(_Strict, frozen=True):
     Attributes:
         name: For counts and reports; unique.
         kind: "folder" is ROOT/<category>/[<level>/]<images>, "jsonl" is one JSON object per line.
+        category: Of every image below the folder, however deep, at its usual level; only for "folder".
         path: Of the folder or file, relative to the recipe.
         license: SPDX expression, or a sentence, of the images.
         splits: Shares of the splits.
@@ -97,9 +98,14 @@ class SourceRecipe(_Strict, frozen=True):
     kind: Literal["folder", "jsonl"]
     path: str
     license: str
+    category: str | None = None
     splits: Fractions = Fractions()
 
     def __post_init__(self) -> None:
+        if self.category is not None and self.kind != "folder":
+            raise ValueError(
+                f'source {self.name!r}: `category` goes with kind = "folder"; the rows of JSON lines say theirs'
+            )
         if not self.name.strip() or "/" in self.name or not self.license.strip():
             raise ValueError(f"source {self.name!r}: give a name without a slash, and the licence of the images")
 
