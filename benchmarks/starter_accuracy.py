@@ -1,6 +1,6 @@
 """How often the starter flags what it should, and what it should not, on images that trained nothing.
 
-    python benchmarks/starter_accuracy.py --documents data/documents-held-out/manifest.jsonl --photos data/clothing/test
+    python benchmarks/starter_accuracy.py --documents MANIFEST.jsonl --photos FOLDER
 
 Documents are generated from layouts, colours and fonts that training never saw; photographs are counted one by one.
 Needs scipy for the exact 95 % intervals (Clopper-Pearson).
