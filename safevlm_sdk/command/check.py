@@ -70,19 +70,36 @@ def _exit_code(verdicts: list[Verdict]) -> int:
 
 def _print_table(images: list[Path], verdicts: list[Verdict]) -> None:
     console = Console()
-    table = Table("image", "action", "category", "level", "score", "ms", "reason", box=None, pad_edge=False)
-    for path, verdict in zip(images, verdicts, strict=True):
+    table = Table(box=None, pad_edge=False)
+    table.add_column("image", overflow="fold", ratio=2)
+    for name in ("action", "category", "level", "score", "ms"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("reason", overflow="fold", ratio=3)
+    for name, verdict in zip(_short_names(images), verdicts, strict=True):
         table.add_row(
-            Text(str(path)),
+            Text(name),
             Text(verdict.action.value, style=COLOURS[verdict.action]),
             verdict.category or "",
             "" if verdict.level is None else verdict.level.name.lower(),
             "" if verdict.score is None else f"{verdict.score:.3f}",
             f"{verdict.timings_ms['total']:.1f}",
-            Text(f"{verdict.error}: {verdict.reason}" if verdict.error else verdict.reason),
+            Text(_reason(verdict)),
         )
     console.print(table)
     covered, uncovered = verdicts[0].covered, verdicts[0].uncovered
     console.print(f"looked for: {', '.join(covered)}; for nothing else", highlight=False)
     if uncovered:
         console.print(f"wanted by the policy but not covered: {', '.join(uncovered)}", highlight=False)
+
+
+def _short_names(images: list[Path]) -> list[str]:
+    """The paths without the folder that all of them share."""
+    if len({path.parent for path in images}) == 1:
+        return [path.name for path in images]
+    return [str(path) for path in images]
+
+
+def _reason(verdict: Verdict) -> str:
+    if verdict.error is not None:
+        return f"{verdict.error}: {verdict.reason}"
+    return "" if verdict.allowed else verdict.reason
