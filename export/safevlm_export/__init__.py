@@ -1,1 +1,31 @@
-"""Placeholder."""
+"""From a SafeVLM checkpoint to a bundle: graphs, golden vectors, proof and manifest, written as one.
+
+Needs the extra `export`. Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safevlm_export.export import ExportOptions, export_checkpoint
+    from safevlm_export.report import ExportReport
+
+_HOMES = {
+    "ExportOptions": "safevlm_export.export",
+    "ExportReport": "safevlm_export.report",
+    "export_checkpoint": "safevlm_export.export",
+}
+
+__all__ = ["ExportOptions", "ExportReport", "export_checkpoint"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,100 @@
+"""The model card of a bundle: what it claims, how that was proven, and how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from safevlm_sdk.manifest import Manifest
+
+UNCALIBRATED = """Not calibrated: its probabilities and decisions mean nothing yet, and it loads only with
+`allow_uncalibrated=True`."""
+
+
+def bundle_card(manifest: Manifest) -> str:
+    """Markdown; `manifest` may still lack its digest and its files."""
+    identity, plan = manifest.identity, manifest.view_plan
+    absent = [name for name in manifest.taxonomy.categories if name not in manifest.coverage]
+    risks = [label for label in manifest.labels if label in manifest.coverage]
+    return f"""# {manifest.name}
+
+A SafeVLM image gate. It judges the image alone, not the question beside it.
+
+{_table(("covered risk", "what is claimed"), [(f"`{risk}`", manifest.coverage[risk]) for risk in risks])}
+
+Categories of taxonomy `{manifest.taxonomy.name}` that it was not trained to see, and says nothing about:
+{", ".join(f"`{name}`" for name in absent) or "none"}.
+
+It looks at the whole image at {manifest.preprocessing.height} x {manifest.preprocessing.width} pixels, made from a \
+raster of at most {plan.raster_max_side}; it claims nothing about details that are lost there.
+
+## Calibration and thresholds
+
+{_calibration(manifest)}
+
+## Proof
+
+{_proof(manifest)}
+
+## Identity
+
+{
+        _table(
+            ("", ""),
+            [
+                ("license of the weights", manifest.license),
+                ("vision tower", f"{identity.tower}, {identity.tap}"),
+                ("tower digest", f"`{identity.tower_digest}`"),
+                ("checkpoint digest", f"`{identity.checkpoint_digest}`"),
+            ],
+        )
+    }
+
+## Use
+
+    from safevlm_sdk import Runtime          # pip install "safevlm-sdk[cpu]"
+
+    with Runtime.load("path/to/this/folder"{_allowance(manifest)}) as runtime:
+        verdict = runtime.check("photo.jpg")
+        print(verdict.action, verdict.category, verdict.reason)
+"""
+
+
+def _calibration(manifest: Manifest) -> str:
+    found = manifest.calibration
+    if found.method == "none":
+        return UNCALIBRATED
+    thresholds = [(f"`{name}`", f"{value:.4g}") for name, value in sorted(manifest.thresholds.categories.items())]
+    return (
+        f"Method {found.method}, temperature {found.temperature:.4g}, on {found.risky_groups} risky and "
+        f"{found.safe_groups} safe groups of images. {found.note}\n\n"
+        + _table(("threshold on", "value"), [*thresholds, ("any risk", f"{manifest.thresholds.any:.4g}")])
+    )
+
+
+def _proof(manifest: Manifest) -> str:
+    rows = [
+        (
+            f"`{graph}`",
+            str(proof.images),
+            f"{proof.max_error['type_logits']:.2g}",
+            f"{proof.max_error['level_logprobs']:.2g}",
+            str(proof.flips),
+            str(proof.near_threshold),
+        )
+        for graph, proof in manifest.proof.graphs.items()
+    ]
+    heads = ("graph", "images", "max error of type logits", "of level log-probabilities", "flips", "near a threshold")
+    kind = {"decisions": "Decisions and numbers", "numeric": "Numbers only"}[manifest.proof.kind]
+    return (
+        f"{kind}, against the checkpoint in PyTorch, on {manifest.proof.source}. A flip is a change of category, "
+        f"level or action.\n\n{_table(heads, rows)}"
+    )
+
+
+def _allowance(manifest: Manifest) -> str:
+    return ", allow_uncalibrated=True" if manifest.proof.kind == "numeric" else ""
+
+
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

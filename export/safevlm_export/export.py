@@ -1,0 +1,128 @@
+"""From a checkpoint to a proven bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safevlm_export.bundle_writer import BundleParts, bundle_files, is_bundle, write_bundle
+from safevlm_export.card import bundle_card
+from safevlm_export.manifest_parts import identity_of, listed_files, rule_of, uncalibrated, view_plan_of
+from safevlm_export.margins import said
+from safevlm_export.proof_images import proof_images
+from safevlm_export.proving import ENGINE_SECONDS, Judgement, Proven, exported_graphs, prove
+from safevlm_export.quiet import quiet
+from safevlm_export.report import ExportReport
+from safevlm_export.to_onnx import MIN_OPSET
+from safevlm_runtime.runtime import Runtime
+from safevlm_sdk.atomic import require_publishable
+from safevlm_sdk.decision import decide
+from safevlm_sdk.errors import ExportError, PolicyError, ProofFailed
+from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, Manifest, Proof
+from safevlm_sdk.policy import default_policy_text, parse_policy
+from safevlm_training.checkpoint import load_calibration
+from safevlm_training.risk_model import RiskModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """How to export.
+
+    Attributes:
+        opset: ONNX operator set.
+        policy: A TOML file to ship as the bundle's policy; None ships the default policy.
+        calibration_data: A folder of images for the proof; None uses generated ones.
+        max_flips: Refuse a graph that changes more decisions than this.
+        name: The bundle's name; None takes the checkpoint folder's.
+        license: SPDX expression of the weights.
+    """
+
+    opset: int = MIN_OPSET
+    policy: Path | None = None
+    calibration_data: Path | None = None
+    max_flips: int = 0
+    name: str | None = None
+    license: str = "NOASSERTION"
+
+
+def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> ExportReport:
+    """Exports, proves, lets the runtime judge an image with what was written, and puts it in place.
+
+    Args:
+        checkpoint: A SafeVLM checkpoint's folder.
+        out: The bundle's folder; only a bundle there is replaced.
+        options: How.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+        PolicyError: The policy is not valid.
+        ProofFailed: A graph does not decide as the checkpoint does; `out` is untouched.
+        ExportError: Anything else that stands in the way; the message says whether `out` was changed.
+        BundleError: The runtime refuses what was written; `out` is untouched.
+    """
+    require_publishable(out, is_bundle, error=ExportError)
+    policy_text = _policy_text(options.policy)
+    policy = parse_policy(policy_text, where=str(options.policy or "the default policy"))
+    calibrated = load_calibration(checkpoint)
+    with quiet():
+        model = RiskModel.from_pretrained(checkpoint)
+    decides = calibrated or uncalibrated(model.config)
+    images = proof_images(options.calibration_data, max_side=model.config.raster_max_side)
+    identity = identity_of(model.config, checkpoint)
+    judgement = Judgement(rule=rule_of(model.config, decides), policy=policy, max_flips=options.max_flips)
+    with exported_graphs(model, checkpoint_digest=identity.checkpoint_digest, opset=options.opset) as exported:
+        proven = prove(model, exported, images, judgement)
+    manifest = Manifest(
+        schema_version=1,
+        digest="",
+        name=options.name or checkpoint.resolve().name,
+        license=options.license,
+        identity=identity,
+        taxonomy=model.config.taxonomy,
+        coverage=model.config.coverage,
+        labels=model.config.labels,
+        activation="softmax",
+        preprocessing=model.config.preprocessing,
+        view_plan=view_plan_of(model.config),
+        calibration=decides.calibration,
+        thresholds=decides.thresholds,
+        graphs=proven.graphs,
+        proof=Proof(
+            kind="numeric" if calibrated is None else "decisions",
+            source=images.source,
+            graphs={graph: result.proof for graph, result in proven.results.items()},
+        ),
+        files=listed_files(proven.graphs),
+    )
+    parts = BundleParts(
+        manifest=manifest, graphs=proven.data, golden=proven.golden, policy=policy_text, card=bundle_card(manifest)
+    )
+    written = write_bundle(out, parts, check=lambda folder: _judge_one(folder, proven, judgement, manifest))
+    sizes = {path: len(data) for path, data in bundle_files(parts).items()}
+    return ExportReport(out=out, manifest=written, results=proven.results, sizes=sizes)
+
+
+def _policy_text(path: Path | None) -> bytes:
+    if path is None:
+        return default_policy_text()
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise PolicyError(f"{path}: cannot be read ({problem.strerror})") from problem
+
+
+def _judge_one(folder: Path, proven: Proven, judgement: Judgement, manifest: Manifest) -> None:
+    """Loads the bundle as a user would, and compares its verdict on the first golden image with PyTorch's."""
+    golden = proven.golden
+    gate = next(graph.id for graph in proven.graphs if graph.role == GATE)
+    types, levels = (golden.expected[gate][name][0] for name in DECISION_OUTPUTS)
+    wanted = decide(types, levels, judgement.rule, judgement.policy)
+    unproven = manifest.proof.kind == "numeric"
+    with Runtime.load(folder, allow_uncalibrated=unproven, engine_seconds=ENGINE_SECONDS) as runtime:
+        verdict = runtime.check(golden.images[0])
+    found = (verdict.error, verdict.category, verdict.level, verdict.action)
+    if found != said(wanted):
+        raise ProofFailed(
+            f"the runtime says {found} of the first golden image, but PyTorch says {said(wanted)}; nothing was "
+            "written: is another version of safevlm-sdk installed?"
+        )

@@ -1,0 +1,104 @@
+"""Choosing the golden inputs: few, small, of both kinds, and far from every threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from safevlm_export.margins import NEAR, decision_margin
+from safevlm_export.proof_images import ProofImage
+from safevlm_export.reference import Vectors, reference_vectors
+from safevlm_sdk.decision import Rule, decide
+from safevlm_sdk.golden import Golden
+from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, SAFETY_HEAD
+from safevlm_sdk.policy import Policy
+from safevlm_sdk.taxonomy import SAFE
+from safevlm_training.risk_model import RiskModel
+
+IMAGES = 8
+MAX_SIDE = 256
+CANDIDATES = 48
+# The features themselves are left out: they are by far the largest, and the logits depend on all of them.
+COMPARED = ("type_logits", "level_logprobs", "attention", "safety_embeddings")
+
+
+def choose_golden(
+    model: RiskModel, images: Iterable[ProofImage], ids: Mapping[str, str], rule: Rule, policy: Policy
+) -> tuple[Golden, dict[str, Vectors]]:
+    """Golden vectors whose expected outputs are the checkpoint's in PyTorch, and the same by role, ready to run.
+
+    Args:
+        model: The checkpoint.
+        images: Candidates; the first 48 are looked at, shrunk to 256 pixels.
+        ids: Role to graph id.
+        rule: The bundle's side of a decision.
+        policy: The bundle's policy.
+    """
+    small = [_shrunk(image.pixels) for image, _ in zip(images, range(CANDIDATES), strict=False)]
+    candidates = _decision_outputs(model, small)
+    rasters = [small[row] for row in _spread(candidates, rule, policy)]
+    vectors = reference_vectors(model, [raster for raster in rasters for _ in range(2)])
+    gate, head = vectors[GATE], vectors[SAFETY_HEAD]
+    rows = _best_rows(head, rule, policy)
+    chosen = {
+        GATE: Vectors(
+            inputs={"pixel_values": gate.inputs["pixel_values"][::2]},
+            expected={name: values[::2] for name, values in gate.expected.items() if name in COMPARED},
+        ),
+        SAFETY_HEAD: Vectors(
+            inputs={name: values[rows] for name, values in head.inputs.items()},
+            expected={name: values[rows] for name, values in head.expected.items()},
+        ),
+    }
+    golden = Golden(
+        images=tuple(rasters),
+        features=chosen[SAFETY_HEAD].inputs["features"].astype(np.float32),
+        mask=chosen[SAFETY_HEAD].inputs["mask"].astype(np.bool_),
+        expected={ids[role]: vectors.expected for role, vectors in chosen.items()},
+    )
+    return golden, chosen
+
+
+def _decision_outputs(model: RiskModel, rasters: Sequence[NDArray[np.uint8]]) -> Vectors:
+    starts = range(0, len(rasters), IMAGES)
+    found = [reference_vectors(model, rasters[at : at + IMAGES])[GATE].expected for at in starts]
+    return Vectors(
+        inputs={}, expected={name: np.concatenate([one[name] for one in found]) for name in DECISION_OUTPUTS}
+    )
+
+
+def _shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    image = Image.fromarray(pixels)
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    return np.array(image)
+
+
+def _spread(candidates: Vectors, rule: Rule, policy: Policy) -> list[int]:
+    """Rows of up to eight candidates, flagged and not by turns, the clearest first; at least one."""
+    margins = _margins(candidates, rule, policy)
+    order = np.argsort(-np.asarray(margins), kind="stable").tolist()
+    clear = [row for row in order if margins[row] >= NEAR] or order[:1]
+    safe = [row for row in clear if _is_safe(candidates, row, rule, policy)]
+    flagged = [row for row in clear if row not in safe]
+    kept = IMAGES // 2
+    chosen = [*flagged[:kept], *safe[:kept], *flagged[kept:], *safe[kept:]][:IMAGES]
+    return sorted(chosen)
+
+
+def _best_rows(head: Vectors, rule: Rule, policy: Policy) -> list[int]:
+    """The clearest row with all tokens, and the clearest with masked ones: the even and the odd rows."""
+    margins: Sequence[float] = _margins(head, rule, policy)
+    return [max(range(start, len(margins), 2), key=lambda row: margins[row]) for start in (0, 1)]
+
+
+def _margins(vectors: Vectors, rule: Rule, policy: Policy) -> list[float]:
+    pairs = zip(vectors.expected["type_logits"], vectors.expected["level_logprobs"], strict=True)
+    return [decision_margin(types, levels, rule, policy) for types, levels in pairs]
+
+
+def _is_safe(vectors: Vectors, row: int, rule: Rule, policy: Policy) -> bool:
+    types, levels = vectors.expected["type_logits"][row], vectors.expected["level_logprobs"][row]
+    return decide(types, levels, rule, policy).category == SAFE

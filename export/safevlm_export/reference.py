@@ -1,0 +1,67 @@
+"""What the checkpoint itself says: the unfolded model in PyTorch, float32, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from safevlm_sdk.manifest import GATE, SAFETY_HEAD
+from safevlm_sdk.preprocess import preprocess
+from safevlm_training.modules import SafetyOutput
+from safevlm_training.risk_model import RiskModel
+
+Array = NDArray[np.float32]
+PADDING = 3
+GARBAGE = 1e4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Vectors:
+    """Inputs of one graph with the reference's outputs, by name; row i is image i."""
+
+    inputs: dict[str, NDArray[np.generic]]
+    expected: dict[str, Array]
+
+
+def reference_vectors(model: RiskModel, rasters: Sequence[NDArray[np.uint8]]) -> dict[str, Vectors]:
+    """Role to vectors, for rasters uint8 [H, W, 3].
+
+    The head sees the features of the gate's images. Where the number of tokens may vary, each row is padded; in every
+    second row the last quarter of the tokens is masked, too. What is masked holds garbage.
+    """
+    pixels = np.stack([preprocess(raster, model.config.preprocessing) for raster in rasters])
+    with torch.inference_mode():
+        output, features = model(torch.from_numpy(pixels))
+    gate = {**_arrays(output), "features": features.detach().numpy().copy()}
+    if output.safety_embeddings is not None:
+        gate["safety_embeddings"] = output.safety_embeddings.detach().numpy().copy()
+    return {
+        GATE: Vectors(inputs={"pixel_values": pixels}, expected=gate),
+        SAFETY_HEAD: _head(model, gate["features"]),
+    }
+
+
+def _head(model: RiskModel, features: Array) -> Vectors:
+    padding = PADDING if model.config.projector == "mlp" else 0
+    rows, tokens, width = features.shape
+    padded = np.full((rows, tokens + padding, width), GARBAGE, dtype=np.float32)
+    padded[:, :tokens] = features
+    mask = np.zeros(padded.shape[:2], dtype=np.bool_)
+    mask[:, :tokens] = True
+    mask[1::2, tokens - tokens // 4 :] = False
+    padded[~mask] = GARBAGE
+    with torch.inference_mode():
+        output = model.safety(torch.from_numpy(padded), torch.from_numpy(mask))
+    return Vectors(inputs={"features": padded, "mask": mask}, expected=_arrays(output))
+
+
+def _arrays(output: SafetyOutput) -> dict[str, Array]:
+    return {
+        "type_logits": output.type_logits.detach().numpy().copy(),
+        "level_logprobs": output.level_logprobs.detach().numpy().copy(),
+        "attention": output.attention.detach().numpy().copy(),
+    }

@@ -1,0 +1,53 @@
+"""What an export did, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safevlm_export.proof import GraphResult
+from safevlm_sdk.manifest import Manifest
+
+NAMES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExportReport:
+    """A finished export.
+
+    Attributes:
+        out: The bundle's folder.
+        manifest: As written.
+        results: Graph id to its proof, with the names of images.
+        sizes: Path inside the bundle to bytes.
+    """
+
+    out: Path
+    manifest: Manifest
+    results: Mapping[str, GraphResult]
+    sizes: Mapping[str, int]
+
+    def render(self) -> str:
+        """Plain text for a console."""
+        lines = [f"wrote {self.out} ({sum(self.sizes.values()) / 1e6:.1f} MB)", f"digest {self.manifest.digest}"]
+        lines.append(f"proof: {self.manifest.proof.kind}, on {self.manifest.proof.source}")
+        for graph in self.manifest.graphs:
+            lines += _graph_lines(graph.id, self.sizes[graph.file], self.results[graph.id])
+        lines.append("checked: loaded by the runtime, and one image judged as in PyTorch")
+        if self.manifest.proof.kind == "numeric":
+            lines.append("not calibrated: it decides nothing yet, and loads only with allow_uncalibrated=True")
+        return "\n".join(lines)
+
+
+def _graph_lines(graph: str, size: int, result: GraphResult) -> list[str]:
+    proof = result.proof
+    error = ", ".join(f"{name} {value:.2g}" for name, value in proof.max_error.items())
+    lines = [
+        f"  {graph} ({size / 1e6:.1f} MB): {proof.images} images, {proof.flips} flips, max error: {error}",
+    ]
+    for what, names in (("changed", result.flipped), ("within 0.01 of a threshold", result.near_threshold)):
+        if names:
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            lines.append(f"    {what}: {', '.join(names[:NAMES_SHOWN])}{more}")
+    return lines
