@@ -20,7 +20,7 @@ from safevlm_sdk.decision import decide
 from safevlm_sdk.errors import ExportError, PolicyError, ProofFailed
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, Manifest, Proof
 from safevlm_sdk.policy import default_policy_text, parse_policy
-from safevlm_training.checkpoint import load_calibration
+from safevlm_training.checkpoint import load_calibration, load_naming
 from safevlm_training.risk_model import RiskModel
 
 
@@ -31,10 +31,10 @@ class ExportOptions:
     Attributes:
         opset: ONNX operator set.
         policy: A TOML file to ship as the bundle's policy; None ships the default policy.
-        calibration_data: A folder of images for the proof; None uses generated ones.
+        calibration_data: A folder of images for the proof, beside the generated ones. None of them enters the bundle.
         max_flips: Refuse a graph that changes more decisions than this.
-        name: The bundle's name; None takes the checkpoint folder's.
-        license: SPDX expression of the weights.
+        name: The bundle's name; None takes what training named, or else the checkpoint folder's.
+        license: SPDX expression of the weights; None takes what training named.
     """
 
     opset: int = MIN_OPSET
@@ -42,7 +42,7 @@ class ExportOptions:
     calibration_data: Path | None = None
     max_flips: int = 0
     name: str | None = None
-    license: str = "NOASSERTION"
+    license: str | None = None
 
 
 def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> ExportReport:
@@ -63,7 +63,7 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
     require_publishable(out, is_bundle, error=ExportError)
     policy_text = _policy_text(options.policy)
     policy = parse_policy(policy_text, where=str(options.policy or "the default policy"))
-    calibrated = load_calibration(checkpoint)
+    calibrated, trained = load_calibration(checkpoint), load_naming(checkpoint)
     with quiet():
         model = RiskModel.from_pretrained(checkpoint)
     decides = calibrated or uncalibrated(model.config)
@@ -75,8 +75,8 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
     manifest = Manifest(
         schema_version=1,
         digest="",
-        name=options.name or checkpoint.resolve().name,
-        license=options.license,
+        name=options.name or trained.name or checkpoint.resolve().name,
+        license=options.license or trained.license or "NOASSERTION",
         identity=identity,
         taxonomy=model.config.taxonomy,
         coverage=model.config.coverage,

@@ -1,4 +1,4 @@
-"""The images on which exported graphs are proven: the user's own, or generated ones."""
+"""The images on which exported graphs are proven: generated ones, and the user's own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from safevlm_training.documents import examples
 
 MAX_IMAGES = 256
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
+GENERATED = "generated documents and scenes, and synthetic patterns"
 SYNTHETIC_SIZES = ((224, 224), (640, 480), (97, 201), (300, 40), (32, 32))
 
 
@@ -34,24 +35,30 @@ class ProofImages:
     Attributes:
         source: For the manifest; holds no path.
         load: Gives the images, always the same.
+        generated: Gives those that are nobody's: only they may become a part of the bundle.
     """
 
     source: str
     load: Callable[[], Iterator[ProofImage]]
+    generated: Callable[[], Iterator[ProofImage]]
 
 
 def proof_images(folder: Path | None, *, max_side: int) -> ProofImages:
     """Images for a proof, decoded as the runtime does.
 
     Args:
-        folder: Searched for images, also below; None for generated ones.
+        folder: Searched for images, also below; None for the generated ones alone.
         max_side: The bundle's `raster_max_side`.
 
     Raises:
         ExportError: The folder holds no image; while loading: an image cannot be decoded.
     """
-    if folder is None:
+
+    def generated() -> Iterator[ProofImage]:
         return _generated(max_side)
+
+    if folder is None:
+        return ProofImages(source=GENERATED, load=generated, generated=generated)
     if not folder.is_dir():
         raise ExportError(f"{folder}: is no folder; give one with images such as the gate will judge")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
@@ -67,8 +74,10 @@ def proof_images(folder: Path | None, *, max_side: int) -> ProofImages:
             except ImageError as problem:
                 raise ExportError(f"{folder}: {name}: {problem}; remove it or give another folder") from problem
             yield ProofImage(name=name, pixels=raster.frames[0].pixels)
+        yield from generated()
 
-    return ProofImages(source=f"{len(chosen)} of {len(found)} given images", load=load)
+    source = f"{len(chosen)} of {len(found)} given images; {GENERATED}"
+    return ProofImages(source=source, load=load, generated=generated)
 
 
 def synthetic_images() -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -89,14 +98,11 @@ def synthetic_images() -> Iterator[tuple[str, NDArray[np.uint8]]]:
             yield f"synthetic {kind} {height}x{width}", np.ascontiguousarray(values, dtype=np.uint8)
 
 
-def _generated(max_side: int) -> ProofImages:
-    def load() -> Iterator[ProofImage]:
-        for name, sample in examples():
-            yield ProofImage(name=f"example {name}", pixels=_capped(np.asarray(sample.image), max_side))
-        for name, pixels in synthetic_images():
-            yield ProofImage(name=name, pixels=_capped(pixels, max_side))
-
-    return ProofImages(source="generated documents and scenes, and synthetic patterns", load=load)
+def _generated(max_side: int) -> Iterator[ProofImage]:
+    for name, sample in examples():
+        yield ProofImage(name=f"example {name}", pixels=_capped(np.asarray(sample.image), max_side))
+    for name, pixels in synthetic_images():
+        yield ProofImage(name=name, pixels=_capped(pixels, max_side))
 
 
 def _capped(pixels: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:

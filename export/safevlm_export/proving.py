@@ -102,7 +102,7 @@ def prove(model: RiskModel, exported: Sequence[Exported], images: ProofImages, j
             collected.add([image.name for image in batch], vectors[role])
     results = {one.graph: one.result(max_flips=judgement.max_flips) for one in evidence.values()}
     ids: dict[str, str] = {one.graph.role: one.graph.id for one in exported}
-    golden, inputs = choose_golden(model, images.load(), ids, rule, policy)
+    golden, inputs = choose_golden(model, images.generated(), ids, rule, policy)
     return Proven(
         graphs=tuple(
             _with_tolerances(one, inputs[one.graph.role], results[one.graph.id].proof.max_error) for one in exported

@@ -27,7 +27,7 @@ from safevlm_export.reference import Vectors
 from safevlm_export.to_onnx import export_onnx
 from safevlm_export.tolerances import tolerances
 from safevlm_sdk.decision import Rule
-from safevlm_sdk.errors import ExportError, ProofFailed
+from safevlm_sdk.errors import CheckpointError, ExportError, ProofFailed
 from safevlm_sdk.policy import default_policy_text, parse_policy
 
 Cases = Callable[[str], Any]
@@ -149,14 +149,31 @@ def test_images_of_ones_own(case_of: Cases, tmp_path: Path) -> None:
     (photos / "labels.csv").write_text("a.jpg,safe")
     options = ExportOptions(calibration_data=photos)
     manifest = export_checkpoint(case_of("vit-edge").checkpoint, tmp_path / "out", options).manifest
-    assert manifest.proof.source == "2 of 2 given images"
-    assert manifest.proof.graphs["gate.fp32"].images == 2
+    assert manifest.proof.source.startswith("2 of 2 given images; generated ")
+    assert manifest.proof.graphs["gate.fp32"].images == 2 + 37
     assert b"private photos" not in (tmp_path / "out" / "manifest.json").read_bytes()
+
+
+def test_no_image_of_the_users_enters_the_bundle(tmp_path: Path) -> None:
+    Image.fromarray(skimage.data.astronaut()).save(tmp_path / "a.png")
+    images = proof_images(tmp_path, max_side=100)
+    assert {image.name for image in images.load()} - {image.name for image in images.generated()} == {"a.png"}
+
+
+def test_the_bundle_is_called_what_training_called_it(case_of: Cases, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(case_of("vit-edge").checkpoint, checkpoint)
+    (checkpoint / "training.json").write_text('{"name": "mine", "license": "CC0-1.0", "seed": 0}')
+    manifest = export_checkpoint(checkpoint, tmp_path / "out", ExportOptions()).manifest
+    assert (manifest.name, manifest.license) == ("mine", "CC0-1.0")
+    (checkpoint / "training.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"training\.json"):
+        export_checkpoint(checkpoint, tmp_path / "out", ExportOptions())
 
 
 def test_images_are_decoded_as_the_runtime_does(tmp_path: Path) -> None:
     Image.fromarray(skimage.data.astronaut()).save(tmp_path / "a.png")
-    (image,) = proof_images(tmp_path, max_side=100).load()
+    image = next(proof_images(tmp_path, max_side=100).load())
     assert image.name == "a.png"
     assert image.pixels.shape == (100, 100, 3)
 

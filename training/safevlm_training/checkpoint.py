@@ -52,6 +52,13 @@ class CheckpointCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     thresholds: Thresholds
 
 
+class Naming(msgspec.Struct, frozen=True, kw_only=True):
+    """What training called the weights, and their licence; the rest of training.json is for people."""
+
+    name: str | None = None
+    license: str | None = None
+
+
 def save_checkpoint(
     path: str | Path,
     modules: SafetyModules,
@@ -127,6 +134,21 @@ def load_calibration(path: str | Path) -> CheckpointCalibration | None:
     found = parse_json(read_file(file), CheckpointCalibration, where=str(file))
     _check_thresholds(found, config, str(file))
     return found
+
+
+def load_naming(path: str | Path) -> Naming:
+    """What training.json says the weights are called.
+
+    Raises:
+        CheckpointError: The file is not valid.
+    """
+    file = Path(path) / TRAINING_FILE
+    if not file.exists():
+        return Naming()
+    try:
+        return msgspec.json.decode(read_file(file), type=Naming)
+    except msgspec.DecodeError as problem:
+        raise CheckpointError(f"{file}: {problem}; copy the checkpoint again") from problem
 
 
 def load_tower_state(path: str | Path) -> dict[str, Tensor] | None:
