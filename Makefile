@@ -17,7 +17,7 @@ else
 endif
 
 test: $(DEV)/.installed ## every test that needs no GPU
-	$(DEV)/bin/python -m pytest -m "not gpu"
+	$(DEV)/bin/python -m pytest
 
 test-gpu: $(DEV)/.installed ## the tests that need an NVIDIA GPU
 	$(DEV)/bin/python -m pip uninstall --quiet --yes onnxruntime

@@ -11,6 +11,8 @@ from safevlm_runtime.views import Found, View, views_of, worst_view
 from safevlm_sdk.errors import SafeVLMError
 from safevlm_sdk.raster import Frame
 
+BATCH = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prepared:

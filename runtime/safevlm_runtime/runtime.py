@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from safevlm_runtime.clock import Clock
 from safevlm_runtime.fusion import failed_verdict, panel_of, verdict_of, with_total
 from safevlm_runtime.gate import Gate, open_gate
-from safevlm_runtime.judging import Prepared, Refused, describe_failure, judge_all, prepare
+from safevlm_runtime.judging import BATCH, Prepared, Refused, describe_failure, judge_all, prepare
 from safevlm_runtime.ort_backend import SessionOptions
 from safevlm_runtime.reader import read_bundle, starter_path
-from safevlm_runtime.self_test import BATCH
 from safevlm_runtime.views import Found
 from safevlm_sdk.errors import BundleDigest, BundleError, BundleMissing, EngineError
 from safevlm_sdk.features import VisionFeatures
