@@ -18,7 +18,8 @@ harder one that reached no threshold of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,7 +59,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What follows from one view of one image; a failed one has `error` set and no category, level or score."""
+    """What follows from one view of one image.
+
+    `categories` holds the covered risks that the policy wants; a failed decision has `error` set and no category,
+    level or score.
+    """
 
     action: Action
     category: str | None
@@ -88,14 +93,18 @@ def failed(code: str, message: str, policy: Policy) -> Decision:
 
 
 def probabilities(type_logits: NDArray[np.floating], rule: Rule) -> dict[str, float]:
-    """Label to calibrated probability, computed in float64; `type_logits` has shape [len(labels)]."""
-    logits = np.asarray(type_logits, dtype=np.float64) / rule.temperature
-    if rule.activation == "softmax":
-        weights = np.exp(logits - logits.max())
-        p = weights / weights.sum()
-    else:
-        e = np.exp(-np.abs(logits))
-        p = np.where(logits >= 0, 1.0 / (1.0 + e), e / (1.0 + e))
+    """Label to calibrated probability, computed in float64; `type_logits` has shape [len(labels)].
+
+    Logits that overflow when they are divided by the temperature give NaN, which `decide` makes an error.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        logits = np.asarray(type_logits, dtype=np.float64) / rule.temperature
+        if rule.activation == "softmax":
+            weights = np.exp(logits - logits.max())
+            p = weights / weights.sum()
+        else:
+            e = np.exp(-np.abs(logits))
+            p = np.where(logits >= 0, 1.0 / (1.0 + e), e / (1.0 + e))
     return {label: float(value) for label, value in zip(rule.labels, p, strict=True)}
 
 
@@ -120,8 +129,9 @@ def decide(
         return failed(OutputNotFinite.code, "the graph returned NaN or infinity", policy)
 
     p = probabilities(type_logits, rule)
-    risks = {label: p[label] for label in rule.covered}
-    judged = {label: value for label, value in risks.items() if label in policy.actions}
+    if not all(map(math.isfinite, p.values())):
+        return failed(OutputNotFinite.code, "a probability is NaN or infinite", policy)
+    judged = {label: p[label] for label in rule.covered if label in policy.actions}
     score = _score(p, judged, rule)
     flagged = _flagged(judged, score, rule, policy)
     if not flagged:
@@ -130,7 +140,7 @@ def decide(
             category=SAFE,
             level=RiskLevel.NONE,
             score=score,
-            categories=risks,
+            categories=judged,
             reason="no threshold reached",
         )
     level = _most_likely_level(level_logprobs)
@@ -140,22 +150,31 @@ def decide(
         category=category,
         level=level,
         score=score,
-        categories=risks,
+        categories=judged,
         reason=flagged[category],
     )
 
 
-def worst(decisions: Iterable[tuple[str, Decision]]) -> Decision:
-    """The worst of named decisions; its name goes in front of the reason. The first of equals wins.
+def fuse(decisions: Sequence[Decision]) -> tuple[int, Decision]:
+    """What follows from several views of an image, or from several bundles' decisions on it.
+
+    The worst by (error, action, level, score) decides, the first of equals. Its action is the hardest of all: a
+    failed view that the policy answers with CAUTION does not undo another view's BLOCK.
+
+    Returns:
+        Index of the decision that decides, and the decision.
 
     Raises:
         ValueError: There is no decision: nothing was judged, which no caller may take for harmless.
     """
-    named = list(decisions)
-    if not named:
+    if not decisions:
         raise ValueError("no decision to choose from: nothing was judged")
-    name, decision = max(named, key=lambda pair: pair[1].rank)
-    return replace(decision, reason=f"{name}: {decision.reason}") if name else decision
+    index = max(range(len(decisions)), key=lambda number: decisions[number].rank)
+    worst = decisions[index]
+    action = max((decision.action for decision in decisions), key=lambda one: one.severity)
+    if action is not worst.action:
+        worst = replace(worst, action=action, reason=f"{worst.reason}; {action.value} because of another view")
+    return index, worst
 
 
 def _score(p: Mapping[str, float], judged: Mapping[str, float], rule: Rule) -> float:

@@ -32,6 +32,7 @@
     │   ├── OutputShape            output_shape
     │   └── OutputNotFinite        output_not_finite
     ├── ProviderError          provider_mismatch
+    ├── OptionError            option_invalid
     ├── FeaturesMismatch       features_mismatch
     ├── MissingExtra           missing_extra
     ├── TaxonomyError          taxonomy_invalid
@@ -241,6 +242,12 @@ class ProviderError(SafeVLMError):
     """The execution provider that was asked for is not the one in use."""
 
     code = "provider_mismatch"
+
+
+class OptionError(SafeVLMError):
+    """An argument of a constructor or command is out of range."""
+
+    code = "option_invalid"
 
 
 class FeaturesMismatch(SafeVLMError):

@@ -23,6 +23,7 @@ GATE = "gate"
 SAFETY_HEAD = "safety_head"
 DECISION_OUTPUTS = ("type_logits", "level_logprobs")
 MAX_GOLDEN = 16
+MAX_SIDE = 65_536
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -50,6 +51,10 @@ class Identity(_Strict, frozen=True):
     grid: tuple[int, int]
     feature_width: int
 
+    def __post_init__(self) -> None:
+        if not all(1 <= size <= MAX_SIDE for size in (*self.grid, self.feature_width)):
+            raise ValueError(f"grid {self.grid} or feature_width {self.feature_width} is not in 1 to {MAX_SIDE}")
+
 
 class ViewPlan(_Strict, frozen=True):
     """At which scale the gate looks.
@@ -67,8 +72,8 @@ class ViewPlan(_Strict, frozen=True):
     max_views: int
 
     def __post_init__(self) -> None:
-        if self.raster_max_side < 1 or self.overlap < 0 or self.max_views < 1:
-            raise ValueError("view_plan needs raster_max_side >= 1, overlap >= 0 and max_views >= 1")
+        if not 1 <= self.raster_max_side <= MAX_SIDE or self.overlap < 0 or self.max_views < 1:
+            raise ValueError(f"view_plan needs raster_max_side in 1 to {MAX_SIDE}, overlap >= 0 and max_views >= 1")
 
 
 class Calibration(_Strict, frozen=True):
@@ -81,8 +86,10 @@ class Calibration(_Strict, frozen=True):
     note: str
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; it must be positive and finite")
+        if not 1e-3 <= self.temperature <= 1e3:
+            raise ValueError(f"temperature is {self.temperature}; it must lie in 0.001 to 1000")
+        if min(self.risky_groups, self.safe_groups) < 0:
+            raise ValueError("risky_groups and safe_groups are counts; they cannot be negative")
 
 
 class Thresholds(_Strict, frozen=True):
@@ -157,6 +164,10 @@ class GraphProof(_Strict, frozen=True):
     flips: int
     near_threshold: int
 
+    def __post_init__(self) -> None:
+        if not (self.images >= 1 and 0 <= self.flips <= self.images and 0 <= self.near_threshold <= self.images):
+            raise ValueError(f"a proof of {self.flips} flips on {self.images} images is none")
+
 
 class Proof(_Strict, frozen=True):
     """Evidence that the exported graphs decide as the checkpoint does.
@@ -214,6 +225,13 @@ class Manifest(_Strict, frozen=True):
     def __post_init__(self) -> None:
         _check_labels(self)
         _check_files(self)
+        smallest = max(self.preprocessing.height, self.preprocessing.width)
+        if self.view_plan.raster_max_side < smallest:
+            raise ValueError(
+                f"view_plan.raster_max_side is {self.view_plan.raster_max_side}; the graph takes {smallest} pixels"
+            )
+        if not self.name.isprintable() or not 1 <= len(self.name) <= 100:
+            raise ValueError("name must be 1 to 100 printable characters on one line")
 
     @property
     def rule(self) -> Rule:

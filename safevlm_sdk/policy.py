@@ -101,6 +101,18 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return tuple(sorted(set(self.actions) - set(covered)))
 
 
+def checked(policy: Policy) -> Policy:
+    """A copy that went through the same checks as a file; whoever holds the original cannot change it.
+
+    Raises:
+        PolicyError: A value is not valid.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(policy), Policy, strict=True)
+    except (msgspec.ValidationError, TypeError) as problem:
+        raise PolicyError(f"policy: {problem}") from problem
+
+
 def parse_policy(text: str | bytes, *, where: str = "policy") -> Policy:
     """Reads a policy from TOML text.
 

@@ -25,7 +25,7 @@ class Verdict:
         level: NONE to HIGH; None when the gate failed.
         score: Calibrated P(some judged risk), 0 to 1; None when the gate failed.
         categories: Probability per covered risk; empty when the gate failed.
-        covered: The risks that the gate was trained to see; it looked for nothing else.
+        covered: The risks that were looked for: a bundle was trained to see them and its policy wants them.
         uncovered: The risks that the policy wants and no loaded bundle covers.
         error: None, or the code of what failed: a failed gate is not a judged risk.
         reason: Which threshold, frame, background, bundle or policy line decided.

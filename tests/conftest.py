@@ -148,6 +148,7 @@ class BundleMaker:
     tile: int | None = None
     expected: Callable[[str, str, np.ndarray], np.ndarray] = lambda graph, name, values: values
     thresholds: float = 0.6
+    raster_max_side: int = 64
 
     def write(self, folder: Path) -> Path:
         models = {"gate": gate_model(self.labels), "safety_head": head_model(self.labels), **self.models}
@@ -187,7 +188,7 @@ class BundleMaker:
             ),
             taxonomy=load_taxonomy(), coverage={risk: "colours" for risk in risks}, labels=self.labels,
             activation="softmax", preprocessing=SPEC,
-            view_plan=ViewPlan(raster_max_side=64, tile=self.tile, overlap=0, max_views=1),
+            view_plan=ViewPlan(raster_max_side=self.raster_max_side, tile=self.tile, overlap=0, max_views=1),
             calibration=Calibration(method="none", temperature=1.0, risky_groups=0, safe_groups=0, note=""),
             thresholds=Thresholds(categories=dict.fromkeys(risks, self.thresholds), any=self.thresholds),
             graphs=graphs, proof=Proof(kind=self.proof, source="colours", graphs=proofs), files=files,

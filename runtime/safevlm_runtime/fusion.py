@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from safevlm_runtime.gate import Gate
-from safevlm_runtime.views import Found, harshest
-from safevlm_sdk.decision import Decision, worst
+from safevlm_runtime.views import Found
+from safevlm_sdk.decision import Decision, fuse
 from safevlm_sdk.errors import BundleError, PolicyError, PolicyUncovered
 from safevlm_sdk.policy import Action
 from safevlm_sdk.verdict import Verdict
@@ -20,7 +20,7 @@ class Panel:
 
     Attributes:
         names: One per gate; unequal.
-        covered: Risks that some gate was trained to see.
+        covered: Risks that are looked for: some gate was trained to see them and its policy wants them.
         uncovered: Risks that some policy wants and no gate covers.
         cautious: Some policy turns ALLOW into CAUTION because of them.
         error_action: The most severe `on_error` of all policies.
@@ -51,14 +51,22 @@ def panel_of(gates: Sequence[Gate]) -> Panel:
     if not gates or len(set(digests)) != len(digests):
         raise BundleError(f"{len(gates)} bundles with {len(set(digests))} digests; give at least one, each only once")
     known = {category for gate in gates for category in gate.manifest.taxonomy.categories}
-    covered = tuple(dict.fromkeys(label for gate in gates for label in gate.rule.covered))
+    seen = tuple(dict.fromkeys(label for gate in gates for label in gate.rule.covered))
+    covered = tuple(
+        dict.fromkeys(label for gate in gates for label in gate.rule.covered if label in gate.policy.actions)
+    )
+    if not covered:
+        raise PolicyError(
+            f"nothing would be judged: the bundles see {', '.join(seen)}, and the policy wants "
+            f"{', '.join(sorted({c for gate in gates for c in gate.policy.actions}))}"
+        )
     uncovered: set[str] = set()
     cautious = False
     for policy in (gate.policy for gate in gates):
         strange = sorted(set(policy.actions) - known)
         if strange:
             raise PolicyError(f"policy {policy.name!r} names {', '.join(strange)}; the bundles know {sorted(known)}")
-        missing = policy.uncovered_by(covered)
+        missing = policy.uncovered_by(seen)
         if missing and policy.uncovered == "refuse":
             raise PolicyUncovered(
                 f"policy {policy.name!r} wants {', '.join(missing)}, which no loaded bundle covers; load one that "
@@ -82,10 +90,10 @@ def verdict_of(
     panel: Panel, found: Sequence[Found], timings_ms: Mapping[str, float], source_sha256: str | None
 ) -> Verdict:
     """The verdict on one image from what each gate found, in the order of the gates."""
-    names = panel.names if len(found) > 1 else ("",) * len(found)
-    chosen = worst(zip(names, (one.decision for one in found), strict=True))
-    chosen = harshest(chosen, [one.decision for one in found])
-    winner = max(found, key=lambda one: one.decision.rank)
+    index, chosen = fuse([one.decision for one in found])
+    winner = found[index]
+    if len(found) > 1:
+        chosen = replace(chosen, reason=f"{panel.names[index]}: {chosen.reason}")
     action, reason = chosen.action, chosen.reason
     if panel.cautious and action is Action.ALLOW:
         action, reason = Action.CAUTION, f"{reason}; not looked for: {', '.join(panel.uncovered)}"

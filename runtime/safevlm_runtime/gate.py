@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from safevlm_sdk.features import VisionFeatures
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, SAFETY_HEAD, Graph
 from safevlm_sdk.policy import Policy
 from safevlm_sdk.preprocess import preprocess
+from safevlm_sdk.raster import capped
 
 Pixels = NDArray[np.uint8]
 Tensor = NDArray[np.float32]
@@ -54,21 +55,17 @@ class Gate:
         self.policy = policy
         self.rule = bundle.manifest.rule
         self.provider = backend.provider
-        self._bundle: Bundle = bundle
+        # The session has its own copy of the gate's graph, which may be large.
+        self._bundle = replace(bundle, graphs={id: data for id, data in bundle.graphs.items() if id != graph.id})
         self._graph, self._backend = graph, backend
         self._options, self._opener, self._precision = options, opener, precision
         self._head: tuple[Graph, Backend] | None = None
         self._head_lock = threading.Lock()
         self._closed = False
 
-    @property
-    def max_batch(self) -> int | None:
-        """The batch size that the graph insists on, or None."""
-        return fixed_batch(self._graph)
-
     def tensor(self, pixels: Pixels) -> Tensor:
-        """The graph's input for one view, float32 [3, H, W]."""
-        return preprocess(pixels, self.manifest.preprocessing)
+        """The graph's input for one view, float32 [3, H, W], seen at the scale that the bundle declares."""
+        return preprocess(capped(pixels, self.manifest.view_plan.raster_max_side), self.manifest.preprocessing)
 
     def judge(self, tensors: Sequence[Tensor], clock: Clock) -> list[Judged]:
         """Judges views in one run, or one by one where the graph insists on it.
@@ -76,7 +73,7 @@ class Gate:
         Raises:
             EngineError: The graph failed; a view whose outputs are not finite is a failed decision instead.
         """
-        size = self.max_batch or len(tensors)
+        size = fixed_batch(self._graph) or len(tensors)
         judged: list[Judged] = []
         for at in range(0, len(tensors), size):
             inputs = {"pixel_values": np.stack(tensors[at : at + size])}
@@ -128,17 +125,21 @@ class Gate:
         return Judged(decision=decision, attention=attention.reshape(grid).astype(np.float32))
 
     def _check_features(self, features: VisionFeatures, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-        identity, array = self.manifest.identity, features.array
+        identity = self.manifest.identity
+        if not isinstance(features, VisionFeatures) or not isinstance(features.array, np.ndarray):
+            raise FeaturesMismatch("pass VisionFeatures whose array is a numpy array")
+        array = features.array
         for what, found, wanted in (
             ("tower_digest", features.tower_digest, identity.tower_digest),
             ("tap", features.tap, identity.tap),
+            ("grid", tuple(features.grid), identity.grid),
         ):
             if found != wanted:
                 raise FeaturesMismatch(f"the features' {what} is {found!r}, but the bundle was made for {wanted!r}")
-        tokens = features.grid[0] * features.grid[1]
-        if array.dtype != np.float32 or array.shape != (tokens, identity.feature_width) or tokens < 1:
+        tokens = identity.grid[0] * identity.grid[1]
+        if array.dtype != np.float32 or array.shape != (tokens, identity.feature_width):
             raise FeaturesMismatch(
-                f"the features are {array.dtype} {array.shape}; grid {features.grid} and this bundle need "
+                f"the features are {array.dtype} {array.shape}; this bundle needs "
                 f"float32 {(tokens, identity.feature_width)}"
             )
         if not np.isfinite(array).all():

@@ -18,6 +18,7 @@ from safevlm_sdk.errors import (
     EngineError,
     EngineTimeout,
     MissingExtra,
+    OptionError,
     ProviderError,
     SafeVLMError,
 )
@@ -52,9 +53,9 @@ class SessionOptions:
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
-            raise ProviderError(f"threads is {self.threads}; give at least 1, or None")
+            raise OptionError(f"threads is {self.threads}; give at least 1, or None")
         if not 0 < self.engine_seconds < float("inf"):
-            raise ProviderError(f"engine_seconds is {self.engine_seconds}; give a finite number above 0")
+            raise OptionError(f"engine_seconds is {self.engine_seconds}; give a finite number above 0")
 
 
 class OrtBackend:
@@ -144,6 +145,11 @@ def _ort() -> Any:
         import onnxruntime
     except ImportError as problem:
         raise MissingExtra("onnxruntime", "cpu") from problem
+    except Exception as problem:  # a broken installation fails in any way it likes
+        raise ProviderError(
+            f"onnxruntime is installed but does not load ({type(problem).__name__}); run: "
+            "pip install --force-reinstall onnxruntime"
+        ) from problem
     return onnxruntime
 
 

@@ -80,11 +80,11 @@ def read_bundle(path: str | os.PathLike[str], *, digest: str | None = None) -> B
     """
     root = Path(path)
     # Installers such as uv hard-link a package's files from their cache.
-    hardlinks = root == starter_path()
+    hardlinks = _is_starter(root)
     with folder.opened(root) as opened:
-        found, folders = folder.listing(opened)
-        if MANIFEST_FILE not in found:
+        if MANIFEST_FILE not in os.listdir(opened):
             raise BundleLayout(f"{root}: holds no {MANIFEST_FILE}; give the folder that `safevlm-export` wrote")
+        found, folders = folder.listing(opened)
         written = folder.read_file(opened, MANIFEST_FILE, limit=MAX_MANIFEST_BYTES, hardlinks=hardlinks)
         manifest = parse_manifest(written)
         _check_pin(manifest, digest)
@@ -106,6 +106,13 @@ def read_bundle(path: str | os.PathLike[str], *, digest: str | None = None) -> B
 def starter_path() -> Path:
     """Where the bundle that ships in this package lies, if it is there."""
     return Path(str(resources.files("safevlm_runtime") / "starter"))
+
+
+def _is_starter(root: Path) -> bool:
+    try:
+        return os.path.samefile(root, starter_path())
+    except OSError:
+        return False
 
 
 def _check_pin(manifest: Manifest, digest: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -13,38 +13,52 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from safevlm_runtime.report_style import STYLE
-from safevlm_sdk.errors import SafeVLMError
-from safevlm_sdk.raster import Limits, decode
+from safevlm_sdk.atomic import publish_file
+from safevlm_sdk.errors import ImageError, OptionError
+from safevlm_sdk.raster import Raster
 from safevlm_sdk.verdict import Verdict
+
+Decode = Callable[[Path], Raster]
 
 THUMBNAIL_SIDE = 320
 HEAT_RGB = (255, 40, 0)
 STEPS = ("decode", "preprocess", "infer", "decide", "total")
 
 
-def write_report(out: Path, images: Sequence[Path], verdicts: Sequence[Verdict], raster_max_side: int) -> None:
-    """Writes the page; it needs no network and no other file.
+def require_writable(out: Path, images: Sequence[Path]) -> None:
+    """Checks, before any work, that a report may be written there.
+
+    Raises:
+        OptionError: The name is no HTML file's, an image lies there, or the folder does not exist.
+    """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise OptionError(f"the report {out} must end in .html: another file could be lost")
+    if any(out.resolve() == image.resolve() for image in images):
+        raise OptionError(f"the report {out} is one of the images; give another name")
+    if out.is_dir() or not out.resolve().parent.is_dir():
+        raise OptionError(f"the report {out} cannot be written: its folder does not exist, or it is a folder")
+
+
+def write_report(out: Path, images: Sequence[Path], verdicts: Sequence[Verdict], decode: Decode) -> None:
+    """Writes the page as a whole; it needs no network and no other file.
 
     Args:
         out: The HTML file.
         images: The files that were judged.
         verdicts: `verdicts[i]` is of `images[i]`.
-        raster_max_side: `Runtime.raster_max_side`, to show each picture as it was judged.
+        decode: `Runtime.raster`, to show each picture as it was judged.
 
     Raises:
-        SafeVLMError: The page cannot be written there.
+        OptionError: The page cannot be written there.
     """
-    page = render_report(images, verdicts, raster_max_side)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
-    except OSError as problem:
-        raise SafeVLMError(f"the report cannot be written to {out}: {problem.strerror}") from problem
+    require_writable(out, images)
+    page = render_report(images, verdicts, decode)
+    publish_file(out, page.encode("utf-8", "backslashreplace"), error=OptionError)
 
 
-def render_report(images: Sequence[Path], verdicts: Sequence[Verdict], raster_max_side: int) -> str:
+def render_report(images: Sequence[Path], verdicts: Sequence[Verdict], decode: Decode) -> str:
     """The page's HTML; the arguments are those of `write_report`."""
-    cards = "\n".join(_card(path, verdict, raster_max_side) for path, verdict in zip(images, verdicts, strict=True))
+    cards = "\n".join(_card(path, verdict, decode) for path, verdict in zip(images, verdicts, strict=True))
     counts = [sum(v.action.value == action for v in verdicts) for action in ("allow", "caution", "block")]
     failed = sum(v.error is not None for v in verdicts)
     return f"""<!doctype html>
@@ -81,7 +95,7 @@ def _coverage(verdicts: Sequence[Verdict]) -> str:
     return text + ".</p>"
 
 
-def _card(path: Path, verdict: Verdict, raster_max_side: int) -> str:
+def _card(path: Path, verdict: Verdict, decode: Decode) -> str:
     level = "" if verdict.level is None else f", level {verdict.level.name.lower()}"
     said = f"gate failed: {verdict.error}" if verdict.error else f"{verdict.category}{level}"
     rows = "".join(
@@ -90,7 +104,7 @@ def _card(path: Path, verdict: Verdict, raster_max_side: int) -> str:
     )
     timings = ", ".join(f"{step} {verdict.timings_ms[step]:.1f}" for step in STEPS if step in verdict.timings_ms)
     return f"""<article class="{verdict.action.value}">
-{_picture(path, verdict, raster_max_side)}
+{_picture(path, verdict, decode)}
 <div>
 <h2>{escape(path.name)}</h2>
 <p class="action"><b class="{verdict.action.value}">{verdict.action.value}</b> {escape(said)}</p>
@@ -102,9 +116,9 @@ def _card(path: Path, verdict: Verdict, raster_max_side: int) -> str:
 </article>"""
 
 
-def _picture(path: Path, verdict: Verdict, raster_max_side: int) -> str:
+def _picture(path: Path, verdict: Verdict, decode: Decode) -> str:
     """The thumbnail of exactly what was judged, with the heatmap over it; none if the file has changed since."""
-    pixels = _judged_pixels(path, verdict, raster_max_side)
+    pixels = _judged_pixels(path, verdict, decode)
     if pixels is None:
         return "<figure><p>no picture: it could not be judged, or the file has changed since</p></figure>"
     thumbnail = Image.fromarray(pixels)
@@ -118,13 +132,12 @@ def _picture(path: Path, verdict: Verdict, raster_max_side: int) -> str:
     return f'<figure tabindex="0">{picture}{heat}{caption}</figure>'
 
 
-def _judged_pixels(path: Path, verdict: Verdict, raster_max_side: int) -> NDArray[np.uint8] | None:
+def _judged_pixels(path: Path, verdict: Verdict, decode: Decode) -> NDArray[np.uint8] | None:
     if verdict.raster_sha256 is None:
         return None
-    limits = Limits(frames="all", mpo="judge")
     try:
-        raster = decode(path, limits=limits, max_side=raster_max_side)
-    except SafeVLMError:
+        raster = decode(path)
+    except ImageError:
         return None
     same = [frame.pixels for frame in raster.frames if frame.sha256 == verdict.raster_sha256]
     return same[0] if same else None

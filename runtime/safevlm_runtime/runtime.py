@@ -25,8 +25,8 @@ from safevlm_runtime.reader import read_bundle, starter_path
 from safevlm_runtime.views import Found
 from safevlm_sdk.errors import BundleDigest, BundleError, BundleMissing, EngineError
 from safevlm_sdk.features import VisionFeatures
-from safevlm_sdk.policy import Policy, load_policy
-from safevlm_sdk.raster import ImageSource, IsolatedDecoder, Limits, decode, from_array, read_source
+from safevlm_sdk.policy import Policy, checked, load_policy
+from safevlm_sdk.raster import ImageSource, IsolatedDecoder, Limits, Raster, decode, from_array, read_source
 from safevlm_sdk.verdict import Verdict
 
 _DECODERS = 2
@@ -50,7 +50,7 @@ class Runtime:
             frames="all" if all(policy.frames == "all" for policy in policies) else "one",
             mpo="judge" if all(policy.mpo == "judge" for policy in policies) else "refuse",
         )
-        self._max_side = min(gate.manifest.view_plan.raster_max_side for gate in self._gates)
+        self._max_side = max(gate.manifest.view_plan.raster_max_side for gate in self._gates)
         self._decoder = IsolatedDecoder() if isolate_decoding else None
         self._closed = False
 
@@ -89,7 +89,7 @@ class Runtime:
             MissingExtra: ONNX Runtime is not installed.
         """
         pins = _pins(digest, len(paths))
-        chosen = policy if policy is None or isinstance(policy, Policy) else load_policy(Path(policy))
+        chosen = _policy(policy)
         options = SessionOptions(provider=provider, threads=threads, engine_seconds=engine_seconds)
         gates: list[Gate] = []
         try:
@@ -149,7 +149,7 @@ class Runtime:
 
     @property
     def covered(self) -> tuple[str, ...]:
-        """The risks that some bundle was trained to see."""
+        """The risks that are looked for: some bundle was trained to see them and its policy wants them."""
         return self._panel.covered
 
     @property
@@ -169,8 +169,8 @@ class Runtime:
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """The policy of each bundle."""
-        return tuple(gate.policy for gate in self._gates)
+        """The policy of each bundle; copies, for a policy does not change while it is applied."""
+        return tuple(checked(gate.policy) for gate in self._gates)
 
     @property
     def provider(self) -> str:
@@ -181,6 +181,15 @@ class Runtime:
     def raster_max_side(self) -> int:
         """Longer side, in pixels, to which larger images are shrunk before they are judged."""
         return self._max_side
+
+    def raster(self, image: ImageSource) -> Raster:
+        """The canonical raster of an image: what `check` judges and what may go on to an engine.
+
+        Raises:
+            ImageError: The image cannot be judged.
+        """
+        read = decode if self._decoder is None else self._decoder.decode
+        return read(image, limits=self._limits, max_side=self._max_side)
 
     def check(self, image: ImageSource, prompt: str | None = None) -> Verdict:
         """Judges one image.
@@ -209,9 +218,12 @@ class Runtime:
 
         Raises:
             ValueError: `batch_size` is below 1.
+            TypeError: A single path or bytes was passed.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give at least 1")
+        if isinstance(images, (str, bytes, os.PathLike)):
+            raise TypeError("check_many takes several images; put a single one into a list, or use check")
         verdicts: list[Verdict] = []
         source = iter(images)
         with ThreadPoolExecutor(_DECODERS, thread_name_prefix="safevlm-decode") as pool:
@@ -227,7 +239,7 @@ class Runtime:
         return verdicts
 
     def check_frame(self, array: NDArray[np.uint8]) -> Verdict:
-        """Judges trusted pixels, as from a camera, without decoding or shrinking them.
+        """Judges trusted pixels, as from a camera, without decoding them.
 
         Args:
             array: uint8 RGB [H, W, 3]; leave it alone until the verdict is there.
@@ -288,8 +300,7 @@ class Runtime:
                 raise EngineError("the runtime is closed; load it again")
             with clock.step("decode"):
                 taken = source = read_source(image, self._limits)
-                read = decode if self._decoder is None else self._decoder.decode
-                raster = read(source, limits=self._limits, max_side=self._max_side)
+                raster = self.raster(source)
             return prepare(self._gates, raster.frames, clock, raster.source_sha256)
         except Exception as problem:
             digest = sha256(taken).hexdigest() if isinstance(taken, bytes) else None
@@ -314,6 +325,12 @@ class Runtime:
             except Exception as problem:
                 found = problem
         return failed_verdict(self._panel, describe_failure(found), clock.timings(), source_sha256, ran=ran)
+
+
+def _policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
+    if policy is None:
+        return None
+    return checked(policy) if isinstance(policy, Policy) else load_policy(Path(policy))
 
 
 def _pins(digest: str | Sequence[str] | None, count: int) -> Sequence[str | None]:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from safevlm_runtime.gate import Judged, Pixels, Tensor
-from safevlm_sdk.decision import Decision
-from safevlm_sdk.policy import Action
+from safevlm_sdk.decision import Decision, fuse
 from safevlm_sdk.raster import Frame
 
 
@@ -48,21 +47,15 @@ def views_of(frames: Sequence[Frame]) -> list[View]:
 
 
 def worst_view(views: Sequence[View], judged: Sequence[Judged]) -> Found:
-    """The worst of all views; an error never makes another view's action milder.
+    """What follows from all views, named after the one that decides.
 
     Raises:
-        ValueError: There is no view, or not one decision per view.
+        ValueError: There is no view.
     """
-    view, worst = max(zip(views, judged, strict=True), key=lambda pair: pair[1].decision.rank)
-    decision = harshest(worst.decision, [one.decision for one in judged])
+    index, decision = fuse([one.decision for one in judged])
+    view = views[index]
     named = replace(decision, reason=f"{view.name}: {decision.reason}") if view.name else decision
-    return Found(decision=named, attention=worst.attention, sha256=view.sha256)
-
-
-def harshest(chosen: Decision, decisions: Sequence[Decision]) -> Decision:
-    """The chosen decision with the most severe action of all: a failure treated as CAUTION must not undo a BLOCK."""
-    action = max((one.action for one in decisions), key=lambda one: one.severity, default=Action.BLOCK)
-    return chosen if action is chosen.action else replace(chosen, action=action)
+    return Found(decision=named, attention=judged[index].attention, sha256=view.sha256)
 
 
 def _reading(background: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 import weakref
@@ -37,7 +38,11 @@ class Watchdog:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._state = _State(seconds)
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._state = _State(self._seconds)
         self._thread: threading.Thread | None = None
         weakref.finalize(self, _State.stop, self._state)
 
@@ -45,6 +50,8 @@ class Watchdog:
     def watch(self, options: Stoppable, images: int = 1) -> Iterator[Ticket]:
         """Sets `options.terminate` if the block takes longer than the limit, which is per image."""
         ticket = Ticket(options, time.monotonic() + self._seconds * max(1, images))
+        if self._process != os.getpid():  # threads do not survive a fork, and a lock may be left held
+            self._start()
         state = self._state
         with state.changed:
             if self._thread is None:

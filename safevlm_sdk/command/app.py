@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from safevlm_sdk.command import bundles, check, doctor, export, policies, train
+from safevlm_sdk.command.printing import never_fail_on_a_character, printable
 from safevlm_sdk.errors import SafeVLMError
 from safevlm_sdk.version import __version__
 
@@ -64,9 +65,13 @@ def export_main() -> None:
 
 
 def _run(command: Callable[[], None]) -> None:
-    """Turns the SDK's own errors into one line; anything else is a bug and keeps its traceback."""
+    """Turns the SDK's own errors, and a full disk, into one line; anything else is a bug and keeps its traceback."""
+    never_fail_on_a_character()
     try:
         command()
     except SafeVLMError as error:
-        print(f"error: {error.code}: {error}", file=sys.stderr)
+        print(printable(f"error: {error.code}: {error}"), file=sys.stderr)
+        raise SystemExit(FAILED) from error
+    except OSError as error:
+        print(printable(f"error: output_failed: {error}"), file=sys.stderr)
         raise SystemExit(FAILED) from error

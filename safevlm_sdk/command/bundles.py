@@ -22,4 +22,4 @@ def inspect(bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")]
     """Print what a bundle says of itself, as JSON."""
     verify_module = import_module("safevlm_runtime.verify")
     described = verify_module.describe(import_module("safevlm_runtime.reader").read_bundle(bundle))
-    typer.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(described, indent=2))

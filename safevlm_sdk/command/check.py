@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from safevlm_sdk.command.printing import console, printable
+from safevlm_sdk.errors import BundleDigest
 from safevlm_sdk.policy import Action
 from safevlm_sdk.verdict import Verdict
 
@@ -25,7 +26,9 @@ def check(
         list[Path] | None, typer.Option("--bundle", "-b", help="A bundle's folder; repeat for several. [starter]")
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="A policy, instead of the bundle's own.")] = None,
-    digest: Annotated[str | None, typer.Option(help="Refuse a bundle with another digest (sha256:…).")] = None,
+    digest: Annotated[
+        list[str] | None, typer.Option(help="Refuse a bundle with another digest (sha256:…); one per bundle.")
+    ] = None,
     provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda. A demand, not a wish.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per image.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
@@ -39,27 +42,34 @@ def check(
     Exit code 0: all allowed; 10: something cautioned or blocked; 1: an image or the gate failed.
     """
     runtime_class = import_module("safevlm_runtime").Runtime
+    if report is not None:
+        import_module("safevlm_runtime.report").require_writable(report, images)
     options: dict[str, Any] = {
         "policy": policy,
-        "digest": digest,
+        "digest": digest or None,
         "provider": provider,
         "isolate_decoding": isolate,
         "allow_uncalibrated": allow_uncalibrated,
     }
-    runtime = runtime_class.load(*bundle, **options) if bundle else runtime_class.starter(**options)
-    with runtime:
+    with runtime_class.load(*bundle, **options) if bundle else _starter(runtime_class, options) as runtime:
         verdicts: list[Verdict] = []
         for path in images:
             verdicts.append(runtime.check(path))
             if as_json:
-                typer.echo(json.dumps({"path": str(path), **verdicts[-1].to_dict()}, ensure_ascii=False))
-    if not as_json:
-        _print_table(images, verdicts)
-    if report is not None:
-        pages = import_module("safevlm_runtime.report")
-        pages.write_report(report, images, verdicts, runtime.raster_max_side)
-        Console(stderr=True).print(f"report: {report}", soft_wrap=True, highlight=False)
+                typer.echo(json.dumps({"path": str(path), **verdicts[-1].to_dict()}))
+        if not as_json:
+            _print_table(images, verdicts)
+        if report is not None:
+            import_module("safevlm_runtime.report").write_report(report, images, verdicts, runtime.raster)
+            typer.echo(f"report: {printable(str(report))}", err=True)
     raise typer.Exit(_exit_code(verdicts))
+
+
+def _starter(runtime_class: Any, options: dict[str, Any]) -> Any:
+    pins = options["digest"]
+    if pins is not None and len(pins) > 1:
+        raise BundleDigest(f"{len(pins)} digests for the starter alone; give one")
+    return runtime_class.starter(**(options | {"digest": pins[0] if pins else None}))
 
 
 def _exit_code(verdicts: list[Verdict]) -> int:
@@ -69,27 +79,27 @@ def _exit_code(verdicts: list[Verdict]) -> int:
 
 
 def _print_table(images: list[Path], verdicts: list[Verdict]) -> None:
-    console = Console()
     table = Table(box=None, pad_edge=False)
-    table.add_column("image", overflow="fold", ratio=2)
+    table.add_column("image", overflow="fold", min_width=12)
     for name in ("action", "category", "level", "score", "ms"):
         table.add_column(name, no_wrap=True)
-    table.add_column("reason", overflow="fold", ratio=3)
+    table.add_column("reason", overflow="fold", min_width=8)
     for name, verdict in zip(_short_names(images), verdicts, strict=True):
         table.add_row(
-            Text(name),
+            Text(printable(name)),
             Text(verdict.action.value, style=COLOURS[verdict.action]),
             verdict.category or "",
             "" if verdict.level is None else verdict.level.name.lower(),
             "" if verdict.score is None else f"{verdict.score:.3f}",
             f"{verdict.timings_ms['total']:.1f}",
-            Text(_reason(verdict)),
+            Text(printable(_reason(verdict))),
         )
-    console.print(table)
+    shown = console()
+    shown.print(table)
     covered, uncovered = verdicts[0].covered, verdicts[0].uncovered
-    console.print(f"looked for: {', '.join(covered)}; for nothing else", highlight=False)
+    shown.print(f"looked for: {', '.join(covered)}; for nothing else")
     if uncovered:
-        console.print(f"wanted by the policy but not covered: {', '.join(uncovered)}", highlight=False)
+        shown.print(f"wanted by the policy but not covered: {', '.join(uncovered)}")
 
 
 def _short_names(images: list[Path]) -> list[str]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from safevlm_sdk.command.printing import console, printable
 from safevlm_sdk.policy import Policy, load_policy
 from safevlm_sdk.taxonomy import load_taxonomy
 
@@ -24,16 +25,16 @@ def check_policy(
     known = load_taxonomy(taxonomy)
     for category in policy.actions:
         known.require(category, where=f"{file}: actions.{category}")
-    console = Console()
-    console.print(_table(policy))
+    shown = console()
+    shown.print(_table(policy))
     off = sorted(set(known.categories) - set(policy.actions))
-    console.print(f"switched off: {', '.join(off) or 'nothing'}")
-    console.print(f"uncovered: {policy.uncovered}; on error: {policy.on_error}; frames: {policy.frames}")
-    console.print(f"digest: {policy.digest}", soft_wrap=True)
+    shown.print(f"switched off: {', '.join(off) or 'nothing'}")
+    shown.print(f"uncovered: {policy.uncovered}; on error: {policy.on_error}; frames: {policy.frames}")
+    shown.print(f"digest: {policy.digest}", soft_wrap=True)
 
 
 def _table(policy: Policy) -> Table:
-    table = Table("category", "low", "medium", "high", "threshold", title=policy.name)
+    table = Table("category", "low", "medium", "high", "threshold", title=Text(printable(policy.name)))
     for category, actions in policy.actions.items():
         threshold = policy.thresholds.get(category)
         table.add_row(

@@ -1,6 +1,6 @@
 """Decoding of untrusted images into canonical RGB rasters: what is judged is what goes on."""
 
-from safevlm_sdk.raster.canonical import Frame, Raster, encode_png, from_array, raster_digest
+from safevlm_sdk.raster.canonical import Frame, Raster, capped, encode_png, from_array, raster_digest
 from safevlm_sdk.raster.decode import decode
 from safevlm_sdk.raster.isolated import IsolatedDecoder
 from safevlm_sdk.raster.limits import DEFAULT_LIMITS, Limits
@@ -13,6 +13,7 @@ __all__ = [
     "IsolatedDecoder",
     "Limits",
     "Raster",
+    "capped",
     "decode",
     "encode_png",
     "from_array",

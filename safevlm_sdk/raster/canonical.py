@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from safevlm_sdk.errors import ImageInput, PolicyError
+from safevlm_sdk.errors import ImageInput, OptionError
 from safevlm_sdk.raster import colour, exif
 from safevlm_sdk.raster.limits import Size
 
@@ -66,10 +66,19 @@ def capped_size(size: Size, max_side: int | None) -> Size:
     return width, height
 
 
+def capped(pixels: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
+    """The same pixels [H, W, 3], shrunk as a raster is when the longer side exceeds `max_side`."""
+    height, width = pixels.shape[:2]
+    size = capped_size((width, height), max_side)
+    if size == (width, height):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+
+
 def check_max_side(max_side: int | None) -> None:
     """Refuse a cap that leaves no picture."""
     if max_side is not None and max_side < 1:
-        raise PolicyError(f"max_side is {max_side}; give at least 1, or None for the full size")
+        raise OptionError(f"max_side is {max_side}; give at least 1, or None for the full size")
 
 
 def frame_from_image(index: int, image: Image.Image, orientation: int, max_side: int | None) -> Frame:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from safevlm_sdk.errors import DecoderDied, ImageError, PolicyError
+from safevlm_sdk.errors import DecoderDied, ImageError, OptionError
 from safevlm_sdk.raster.canonical import Frame, Raster, check_max_side, frame_of
 from safevlm_sdk.raster.child_process import ChildProcess
 from safevlm_sdk.raster.decode import decode
@@ -32,12 +32,12 @@ class IsolatedDecoder:
     `with` block, or call `close`. POSIX only; the memory limit holds on Linux.
 
     Raises:
-        PolicyError: The platform cannot limit a process.
+        OptionError: The platform cannot limit a process.
     """
 
     def __init__(self) -> None:
         if importlib.util.find_spec("resource") is None:
-            raise PolicyError("this platform cannot limit a process (no `resource` module): decode in process")
+            raise OptionError("this platform cannot limit a process (no `resource` module): decode in process")
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
 

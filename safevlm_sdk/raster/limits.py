@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from safevlm_sdk.errors import ImageDimensions, ImageMultiFrame, ImageTooManyPixels, PolicyError
+from safevlm_sdk.errors import ImageDimensions, ImageMultiFrame, ImageTooManyPixels, OptionError
 
 Size: TypeAlias = tuple[int, int]
 """(width, height) in pixels."""
@@ -64,11 +64,11 @@ class Limits:
         ):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
-                raise PolicyError(f"the image limit {name} is {value}; give a finite number above 0")
+                raise OptionError(f"the image limit {name} is {value}; give a finite number above 0")
         if not self.formats or not set(self.formats) <= set(FORMATS):
-            raise PolicyError(f"the image formats are {self.formats}; choose from {', '.join(FORMATS)}")
+            raise OptionError(f"the image formats are {self.formats}; choose from {', '.join(FORMATS)}")
         if self.frames not in ("one", "all") or self.mpo not in ("refuse", "judge"):
-            raise PolicyError(
+            raise OptionError(
                 f"frames is {self.frames!r} and mpo is {self.mpo!r}; "
                 "frames is 'one' or 'all', mpo is 'refuse' or 'judge'"
             )

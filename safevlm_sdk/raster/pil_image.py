@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from functools import partial
 
@@ -12,6 +13,8 @@ from safevlm_sdk.errors import ImageFormat, ImageInput, ImageMultiFrame
 from safevlm_sdk.raster import colour, exif
 from safevlm_sdk.raster.container import Container
 from safevlm_sdk.raster.limits import Limits, check_count
+
+_STANDING = threading.Lock()
 
 
 def parse(image: Image.Image, limits: Limits) -> Container:
@@ -51,15 +54,20 @@ def parse(image: Image.Image, limits: Limits) -> Container:
 
 def _decode(image: Image.Image, count: int) -> Iterator[Image.Image]:
     if count == 1:
-        yield _plain(image)
+        with _STANDING:
+            picture = _plain(image)
+        yield picture
         return
-    standing = image.tell()
-    try:
-        for index in range(count):
-            image.seek(index)
-            yield _plain(image)
-    finally:
-        image.seek(standing)
+    for index in range(count):
+        # A PIL image stands at one frame for all its users: two threads must not move it at once.
+        with _STANDING:
+            standing = image.tell()
+            try:
+                image.seek(index)
+                picture = _plain(image)
+            finally:
+                image.seek(standing)
+        yield picture
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from safevlm_sdk.errors import (
     ImageEmpty,
+    ImageError,
     ImageInput,
     ImageNotAFile,
     ImageNotFound,
@@ -45,6 +46,15 @@ def read_source(source: ImageSource, limits: Limits) -> bytes | Image.Image | ND
         ImageNotFound, ImageNotAFile, ImageUnreadable: The path leads to no readable regular file.
         ImageEmpty, ImageTooLarge: There are no bytes, or more than `max_bytes`.
     """
+    try:
+        return _read(source, limits)
+    except ImageError:
+        raise
+    except Exception as problem:  # a caller's own path or file object fails in any way it likes
+        raise ImageInput(f"the {type(source).__name__} could not be read ({type(problem).__name__})") from problem
+
+
+def _read(source: ImageSource, limits: Limits) -> bytes | Image.Image | NDArray[np.uint8]:
     if isinstance(source, (np.ndarray, Image.Image)):
         return source
     if isinstance(source, (str, os.PathLike)):

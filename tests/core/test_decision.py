@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safevlm_sdk.decision import Decision, Rule, decide, failed, probabilities, worst
+from safevlm_sdk.decision import Decision, Rule, decide, failed, fuse, probabilities
 from safevlm_sdk.policy import Action, LevelActions, Policy
 from safevlm_sdk.taxonomy import RiskLevel
 
@@ -77,7 +80,7 @@ def test_a_category_without_actions_is_off():
     verdict = decide(logits_of(0.05, 0.9, 0.05), LEVELS_HIGH, rule("a", "b"), policy(a=UNIFORM))
     assert verdict.action is Action.ALLOW
     assert verdict.score == pytest.approx(0.05)
-    assert verdict.categories["b"] == pytest.approx(0.9)
+    assert verdict.categories.keys() == {"a"}
 
 
 def test_a_policy_that_wants_nothing_covered_allows_and_scores_zero():
@@ -118,16 +121,30 @@ def test_on_error_is_the_policys():
     assert failed("engine_failed", "it failed", soft).action is Action.CAUTION
 
 
-def test_worst_of_nothing_is_refused():
+def test_nothing_to_fuse_is_refused():
     with pytest.raises(ValueError, match="nothing was judged"):
-        worst([])
+        fuse([])
 
 
-def test_worst_names_the_view():
+def test_the_worst_decides_and_the_first_of_equals():
     harmless = decide(logits_of(0.1, 0.9), LEVELS_HIGH, rule("a"), policy(a=UNIFORM))
     risky = decide(logits_of(0.9, 0.1), LEVELS_HIGH, rule("a"), policy(a=UNIFORM))
-    assert worst([("frame 0", harmless), ("frame 1", risky)]).reason.startswith("frame 1: a 0.900")
-    assert worst([("", harmless)]) == harmless
+    assert fuse([harmless, risky, risky]) == (1, risky)
+    assert fuse([harmless]) == (0, harmless)
+
+
+def test_a_failure_that_is_cautioned_does_not_undo_a_block():
+    soft = Policy(schema=1, name="soft", uncovered="allow", actions={"a": UNIFORM}, on_error="caution")
+    risky = decide(logits_of(0.9, 0.1), LEVELS_HIGH, rule("a"), soft)
+    index, fused = fuse([risky, failed("engine_failed", "it failed", soft)])
+    assert (index, fused.error, fused.action) == (1, "engine_failed", Action.BLOCK)
+    assert fused.reason == "it failed; block because of another view"
+
+
+def test_a_probability_that_is_not_finite_is_an_error():
+    tiny = rule("a", temperature=1e-320)
+    verdict = decide(np.array([50.0, -50.0]), LEVELS_HIGH, tiny, policy(a=UNIFORM))
+    assert (verdict.error, verdict.action) == ("output_not_finite", Action.BLOCK)
 
 
 # --- properties ---------------------------------------------------------------------------------------------
@@ -154,7 +171,7 @@ rules = st.builds(
     thresholds,
     thresholds,
     st.sampled_from(["softmax", "sigmoid"]),
-    st.floats(0.05, 20),
+    st.floats(1e-3, 1e3),
 )
 
 
@@ -167,9 +184,11 @@ def outputs(draw, elements=finite):
 
 
 @settings(max_examples=400, deadline=None)
-@given(outputs(numbers), policies)
-def test_nothing_that_is_not_finite_allows(drawn, chosen):
+@given(outputs(numbers), policies, st.floats(5e-324, 1e308))
+def test_nothing_that_is_not_finite_allows(drawn, chosen, temperature):
     judged, logits, levels = drawn
+    extreme = decide(logits, levels, replace(judged, temperature=temperature), chosen)
+    assert extreme.error is not None or all(map(math.isfinite, [extreme.score, *extreme.categories.values()]))
     decision = decide(logits, levels, judged, chosen)
     if not (np.isfinite(logits).all() and np.isfinite(levels).all()):
         assert decision.error == "output_not_finite"
@@ -229,9 +248,9 @@ def test_a_higher_level_never_softens_the_action(drawn, chosen, more):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(outputs(), min_size=1, max_size=5), policies)
 def test_another_view_never_softens_the_action(views, chosen):
-    decisions = [("", decide(logits, levels, judged, chosen)) for judged, logits, levels in views]
+    decisions = [decide(logits, levels, judged, chosen) for judged, logits, levels in views]
     for count in range(1, len(decisions)):
-        assert worst(decisions[: count + 1]).action.severity >= worst(decisions[:count]).action.severity
+        assert fuse(decisions[: count + 1])[1].action.severity >= fuse(decisions[:count])[1].action.severity
 
 
 @settings(max_examples=100, deadline=None)
@@ -239,4 +258,4 @@ def test_another_view_never_softens_the_action(views, chosen):
 def test_a_failed_view_is_worse_than_any_other(drawn, chosen):
     judged, logits, levels = drawn
     broken: Decision = failed("engine_failed", "it failed", chosen)
-    assert worst([("", decide(logits, levels, judged, chosen)), ("", broken)]).error == "engine_failed"
+    assert fuse([decide(logits, levels, judged, chosen), broken])[1].error == "engine_failed"

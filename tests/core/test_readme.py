@@ -62,3 +62,8 @@ def test_commands(block, folder):
 
 def test_there_are_examples_of_each_kind():
     assert all(blocks(language) for language in ("python", "console", "toml"))
+
+
+def test_nothing_is_left_to_fill_in():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        assert "@@" not in page.read_text(encoding="utf-8"), page.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -137,3 +138,65 @@ def test_verify_and_inspect():
     refused = run("verify", starter_path(), "--digest", "sha256:" + "0" * 64)
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: bundle_digest: ")
+
+
+def test_names_of_strangers_cannot_write_to_the_terminal(images, tmp_path):
+    odd = tmp_path / "x\x1b[31mred\nnew.jpg"
+    odd.write_bytes((images / "china.jpg").read_bytes())
+    done = run("check", odd)
+    assert done.returncode == 0
+    assert "\x1b[31m" not in done.stdout
+    assert "red\\nnew.jpg" in done.stdout
+
+
+def test_a_name_that_is_no_text_is_judged(images, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/\xff\xfe.jpg"
+    with open(odd, "wb") as file:
+        file.write((images / "china.jpg").read_bytes())
+    for encoding in ("utf-8:strict", "ascii"):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        command = [Path(sys.executable).parent / "safevlm", "check", odd]
+        shown = subprocess.run(command, capture_output=True, env=environment, check=True)
+        assert b"allow" in shown.stdout
+        row = subprocess.run([*command, "--json"], capture_output=True, env=environment, check=True)
+        assert json.loads(row.stdout)["action"] == "allow"
+
+
+def test_a_report_never_replaces_an_image(images, tmp_path):
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes((images / "china.jpg").read_bytes())
+    done = run("check", "--report", photo, images / "china.jpg")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: option_invalid: ")
+    assert photo.read_bytes() == (images / "china.jpg").read_bytes()
+
+
+def test_a_folder_that_is_no_bundle_is_said_to_be_none(images):
+    for folder in ("/", images):
+        done = run("check", images / "china.jpg", "--bundle", folder)
+        assert done.returncode == 1
+        assert "holds no manifest.json" in done.stderr
+
+
+def test_several_bundles_can_be_pinned(images, tmp_path):
+    digest = json.loads(run("inspect", starter_path()).stdout)["manifest"]["digest"]
+    assert run("check", images / "china.jpg", "-b", starter_path(), "--digest", digest).returncode == 0
+    assert run("check", images / "china.jpg", "--digest", digest).returncode == 0
+    assert (
+        "one per bundle" in run("check", images / "china.jpg", "-b", starter_path(), *["--digest", digest] * 2).stderr
+    )
+
+
+def test_a_full_disk_is_one_line(images):
+    command = [Path(sys.executable).parent / "safevlm", "check", images / "china.jpg", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+def test_narrow_terminals_still_name_the_image(images):
+    environment = {**os.environ, "COLUMNS": "40"}
+    command = [Path(sys.executable).parent / "safevlm", "check", images / "china.jpg"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert "china.jpg" in done.stdout

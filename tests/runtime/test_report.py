@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from safevlm_runtime.report import render_report, write_report
-from safevlm_sdk.errors import SafeVLMError
+from safevlm_sdk.errors import OptionError
 from safevlm_sdk.policy import Action
 from safevlm_sdk.raster import decode
 from safevlm_sdk.taxonomy import RiskLevel
@@ -31,7 +31,7 @@ def verdict_on(path, **changes):
         "timings_ms": {"decode": 1.0, "total": 2.0},
         "provider": "CPUExecutionProvider",
         "source_sha256": None,
-        "raster_sha256": decode(path, max_side=64).frames[0].sha256 if path.is_file() else None,
+        "raster_sha256": as_judged(path).frames[0].sha256 if path.is_file() else None,
         "bundle_digests": (),
         "policy_digests": (),
         "attention": np.eye(4, dtype=np.float32) / 4,
@@ -44,6 +44,10 @@ def picture(tmp_path):
     path = tmp_path / "photo.png"
     Image.new("RGB", (80, 60), (10, 200, 30)).save(path)
     return path
+
+
+def as_judged(path):
+    return decode(path, max_side=64)
 
 
 class Tags(HTMLParser):
@@ -62,8 +66,8 @@ def tags(page):
 
 
 def test_it_shows_the_picture_and_the_heatmap(picture, tmp_path):
-    out = tmp_path / "deep" / "report.html"
-    write_report(out, [picture], [verdict_on(picture)], 64)
+    out = tmp_path / "report.html"
+    write_report(out, [picture], [verdict_on(picture)], as_judged)
     page = out.read_text(encoding="utf-8")
     sources = [attrs["src"] for tag, attrs in tags(page) if tag == "img"]
     assert len(sources) == 2
@@ -73,7 +77,7 @@ def test_it_shows_the_picture_and_the_heatmap(picture, tmp_path):
 
 
 def test_it_loads_nothing_from_elsewhere(picture):
-    for tag, attrs in tags(render_report([picture], [verdict_on(picture)], 64)):
+    for tag, attrs in tags(render_report([picture], [verdict_on(picture)], as_judged)):
         assert tag not in ("script", "link", "iframe")
         assert not attrs.get("src", "data:").startswith("http")
 
@@ -81,7 +85,7 @@ def test_it_loads_nothing_from_elsewhere(picture):
 def test_a_file_that_changed_since_is_not_shown(picture):
     verdict = verdict_on(picture)
     Image.new("RGB", (80, 60), (1, 2, 3)).save(picture)
-    page = render_report([picture], [verdict], 64)
+    page = render_report([picture], [verdict], as_judged)
     assert "img" not in [tag for tag, _ in tags(page)]
     assert "has changed since" in page
 
@@ -89,7 +93,7 @@ def test_a_file_that_changed_since_is_not_shown(picture):
 def test_a_failed_gate_is_called_that(tmp_path):
     failed = {"category": None, "level": None, "score": None, "categories": {}, "attention": None}
     absent = tmp_path / "absent.png"
-    page = render_report([absent], [verdict_on(absent, **failed, error="image_not_found", provider=None)], 64)
+    page = render_report([absent], [verdict_on(absent, **failed, error="image_not_found", provider=None)], as_judged)
     assert "gate failed: image_not_found" in page
     assert "1 of them because the gate failed" in page
 
@@ -97,9 +101,21 @@ def test_a_failed_gate_is_called_that(tmp_path):
 def test_a_file_name_is_text(tmp_path):
     path = tmp_path / "<script>alert(1)<"
     Image.new("RGB", (80, 60)).save(path, format="PNG")
-    assert "script" not in [tag for tag, _ in tags(render_report([path], [verdict_on(path)], 64))]
+    assert "script" not in [tag for tag, _ in tags(render_report([path], [verdict_on(path)], as_judged))]
 
 
-def test_a_report_that_cannot_be_written(picture):
-    with pytest.raises(SafeVLMError, match="cannot be written"):
-        write_report(Path("/proc/nothing/report.html"), [picture], [verdict_on(picture)], 64)
+@pytest.mark.parametrize("name", ["photo.png", "report.txt", "absent/report.html", "folder.html"])
+def test_a_report_never_takes_the_place_of_something_else(picture, name):
+    (picture.parent / "folder.html").mkdir()
+    before = picture.read_bytes()
+    with pytest.raises(OptionError, match="the report"):
+        write_report(picture.parent / name, [picture], [verdict_on(picture)], as_judged)
+    assert picture.read_bytes() == before
+
+
+def test_a_file_name_that_is_no_text(picture):
+    path = picture.parent / os.fsdecode(b"\xff\xfe.png")
+    picture.rename(path)
+    out = picture.parent / "report.html"
+    write_report(out, [path], [verdict_on(path)], as_judged)
+    assert "udcff" in out.read_text(encoding="utf-8")

@@ -109,27 +109,36 @@ def test_a_row_without_a_valid_patch_is_an_error(make_config: MakeConfig) -> Non
 @pytest.mark.parametrize("score", [0.0, 3.0, -40.0, 1e3, -1e6, 3e38, -3e38])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ordinal_levels_are_finite_for_any_finite_score(score: float, dtype: torch.dtype) -> None:
-    cuts = torch.tensor([-1.0, 0.0, 1e-3], dtype=dtype)
-    found = ordinal_logprobs(torch.tensor([[score]], dtype=dtype), cuts)
+    first, gaps = torch.tensor([-1.0], dtype=dtype), torch.tensor([1.0, 1e-3], dtype=dtype)
+    found = ordinal_logprobs(torch.tensor([[score]], dtype=dtype), first, gaps)
     assert torch.isfinite(found).all()
     assert found.exp().sum().item() == pytest.approx(1.0, abs=1e-6)
 
 
 def test_ordinal_levels_are_differences_of_sigmoids_and_rise_with_the_score() -> None:
+    first, gaps = torch.tensor([-1.2], dtype=torch.float64), torch.tensor([1.5, 1.7], dtype=torch.float64)
     cuts = torch.tensor([-1.2, 0.3, 2.0], dtype=torch.float64)
     scores = torch.linspace(-6, 6, 41, dtype=torch.float64)[:, None]
     below = torch.sigmoid(cuts - scores)
     expected = torch.cat([below[:, :1], below.diff(dim=1), 1 - below[:, -1:]], dim=1)
-    found = ordinal_logprobs(scores, cuts).exp()
+    found = ordinal_logprobs(scores, first, gaps).exp()
     assert torch.allclose(found, expected, rtol=1e-12, atol=0)
     assert ((found * torch.arange(4.0)).sum(1).diff() > 0).all()
 
 
+def test_every_level_can_be_the_likeliest_before_training() -> None:
+    levels = OrdinalLevels(1)
+    scores = torch.linspace(-10, 10, 401)[:, None]
+    found = ordinal_logprobs(scores, levels.first, levels.gaps)
+    assert set(found.argmax(dim=1).tolist()) == {0, 1, 2, 3}
+    assert set((found[:, 1:].argmax(dim=1) + 1).tolist()) == {1, 2, 3}
+
+
 def test_cut_points_stay_in_order_whatever_training_does() -> None:
     levels = OrdinalLevels(3)
-    assert torch.allclose(levels.cut_points, torch.tensor([-1.0, 0.0, 1.0]), atol=1e-6)
     levels.raw_gaps.data.fill_(-1e4)
-    assert (levels.cut_points.diff() > 0).all()
+    levels.first.data.fill_(2e4)
+    assert (levels.gaps > 0).all()
     assert torch.isfinite(levels(torch.randn(5, 3) * 1e4)).all()
 
 

@@ -12,6 +12,8 @@ from safevlm_sdk.taxonomy import RiskLevel
 
 NUM_LEVELS = len(RiskLevel)
 MIN_GAP = 1e-3
+# With gaps below about 1.4, a level in the middle is the likeliest at no score at all.
+INITIAL_GAP = 3.0
 
 
 class SoftmaxLevels(nn.Module):
@@ -36,29 +38,29 @@ class OrdinalLevels(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         self.score = nn.Linear(features, 1)
-        self.first = nn.Parameter(torch.tensor([-1.0]))
-        self.raw_gaps = nn.Parameter(torch.full((NUM_LEVELS - 2,), math.log(math.expm1(1.0 - MIN_GAP))))
+        self.first = nn.Parameter(torch.tensor([-INITIAL_GAP]))
+        self.raw_gaps = nn.Parameter(torch.full((NUM_LEVELS - 2,), math.log(math.expm1(INITIAL_GAP - MIN_GAP))))
 
     @property
-    def cut_points(self) -> Tensor:
-        """[3], ascending."""
-        return torch.cat([self.first, self.first + (F.softplus(self.raw_gaps) + MIN_GAP).cumsum(0)])
+    def gaps(self) -> Tensor:
+        """[2], the positive distances between neighbouring cut-points."""
+        return F.softplus(self.raw_gaps) + MIN_GAP
 
     def forward(self, features: Tensor) -> Tensor:
         """Log-probabilities [N, 4] of features [N, F]."""
-        return ordinal_logprobs(self.score(features), self.cut_points)
+        return ordinal_logprobs(self.score(features), self.first, self.gaps)
 
 
-def ordinal_logprobs(score: Tensor, cuts: Tensor) -> Tensor:
-    """Log-probabilities [N, 4] of a score [N, 1] against three ascending cut-points [3].
+def ordinal_logprobs(score: Tensor, first: Tensor, gaps: Tensor) -> Tensor:
+    """Log-probabilities [N, 4] of a score [N, 1] against the first cut-point [1] and the gaps [2] to the next ones.
 
     sigmoid(b) - sigmoid(a) = sigmoid(b) * sigmoid(-a) * (1 - exp(a - b)), whose logarithm is finite for any finite
     score, unlike the logarithm of the difference.
     """
+    cuts = torch.cat([first, first + gaps.cumsum(0)])
     below = F.logsigmoid(cuts - score)
     above = F.logsigmoid(score - cuts)
-    gap = torch.log(-torch.expm1(cuts[:-1] - cuts[1:]))
-    middle = below[:, 1:] + above[:, :-1] + gap
+    middle = below[:, 1:] + above[:, :-1] + torch.log(-torch.expm1(-gaps))
     return torch.cat([below[:, :1], middle, above[:, -1:]], dim=-1)
 
 

@@ -109,6 +109,7 @@ def evaluate(judged: Judged) -> dict[str, Any]:
     risky = judged.risky
     predicted = judged.type_logits.argmax(axis=1).astype(np.int64)
     graded = judged.level_logprobs.argmax(axis=1)
+    decided = judged.level_logprobs[risky, 1:].argmax(axis=1) + 1  # a decision chooses among LOW, MEDIUM and HIGH
     logits = judged.type_logits
     per_category = {}
     for index, category in enumerate(judged.labels[:-1]):
@@ -129,7 +130,7 @@ def evaluate(judged: Judged) -> dict[str, Any]:
         **ranking(judged),
         "type_accuracy": _mean(predicted == judged.types),
         "level_accuracy": _mean(graded == judged.levels),
-        "level_accuracy_of_risky": _mean(graded[risky] == judged.levels[risky]),
+        "level_accuracy_of_risky": _mean(decided == judged.levels[risky]),
         "labels": list(judged.labels),
         "confusion": confusion(judged.types, predicted, len(judged.labels)),
         "categories": per_category,

@@ -83,8 +83,16 @@ def _evidence(facts: dict[str, Any]) -> str:
         "## Evidence\n\nThe epoch and the temperature were chosen on the validation split, the thresholds on the "
         "calibration split: neither is a test set.\n\n"
         f"{_table(('split', 'positives', 'AUROC', 'average precision', 'recall at the thresholds'), rows)}\n\n"
-        f"{_table(('split', 'source', 'safe images', 'flagged', 'false positive rate'), alarms)}"
+        f"{_table(('split', 'source', 'safe images', 'flagged', 'false positive rate'), alarms)}\n\n{_levels(facts)}"
     )
+
+
+def _levels(facts: dict[str, Any]) -> str:
+    found = ", ".join(
+        f"{_number(one['level_accuracy_of_risky'])} ({split}, {one['risky_images']} images)"
+        for split, one in facts["metrics"].items()
+    )
+    return f"Share of risky images whose level (low, medium, high) is the labelled one: {found}."
 
 
 def _thresholds(facts: dict[str, Any]) -> str:
@@ -134,8 +142,19 @@ def _limits(facts: dict[str, Any]) -> str:
         "frequent: judge your own harmless images first, and set `thresholds` in your policy by what you see.\n"
         f"- With {groups} safe groups, even none flagged would leave an upper bound of {upper_bound(0, groups):.4g} "
         "on the false positive rate (95 %, one-sided).\n"
+        f"{_misses(facts)}"
         "- It sees an image once, shrunk to the size of its tower: small details and small print are lost on it.\n"
         "- It was not tested against images made to deceive it."
+    )
+
+
+def _misses(facts: dict[str, Any]) -> str:
+    groups = facts["metrics"]["calibration"]["risky_groups"]
+    if not groups:
+        return "- No risky image was kept to measure misses after the thresholds were set.\n"
+    return (
+        f"- Images of one group are alike: {groups} risky groups in the calibration split could not tell a miss rate of "
+        f"{upper_bound(0, groups):.2g} from none (95 %, one-sided).\n"
     )
 
 
