@@ -24,7 +24,7 @@ def from_toml(text: str | bytes, kind: type[T], *, error: type[SafeVLMError], wh
     try:
         raw = tomllib.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
         return msgspec.convert(raw, kind, strict=True)
-    except (ValueError, RecursionError) as problem:  # every TOML, UTF-8 and msgspec error is a ValueError
+    except (ValueError, RecursionError, msgspec.MsgspecError) as problem:
         raise error(f"{where}: {problem}") from problem
 
 

@@ -338,5 +338,5 @@ def test_other_types_are_refused(source):
 
 @pytest.mark.parametrize("wrong", [{"max_bytes": 0}, {"max_aspect": float("nan")}, {"formats": ("TIFF",)}])
 def test_limits_are_finite_and_known(wrong):
-    with pytest.raises(errors.PolicyError):
+    with pytest.raises(errors.OptionError):
         Limits(**wrong)

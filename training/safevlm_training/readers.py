@@ -74,7 +74,7 @@ def read_jsonl(file: Path, source: str, labels: Labels) -> Iterator[Example | Ba
             continue
         try:
             yield _from_row(_parse(line), file.parent, source, labels, where)
-        except (ValueError, RecursionError) as problem:  # msgspec's and json's errors are ValueErrors
+        except (ValueError, RecursionError, msgspec.MsgspecError) as problem:
             yield BadRow(where=where, reason=str(problem))
 
 
