@@ -20,9 +20,9 @@ test: $(DEV)/.installed ## every test that needs no GPU
 	$(DEV)/bin/python -m pytest
 
 test-gpu: $(DEV)/.installed ## the tests that need an NVIDIA GPU
-	$(DEV)/bin/python -m pip uninstall --quiet --yes onnxruntime
-	$(DEV)/bin/python $(PIP_INSTALL) -e ".[gpu]"
 	rm $(DEV)/.installed
+	$(DEV)/bin/python -m pip uninstall --quiet --yes onnxruntime
+	$(DEV)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[gpu]"
 	$(DEV)/bin/python -m pytest -m gpu
 
 check: $(DEV)/.installed ## style, types, architecture

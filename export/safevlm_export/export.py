@@ -11,9 +11,8 @@ from safevlm_export.manifest_parts import identity_of, listed_files, rule_of, un
 from safevlm_export.margins import said
 from safevlm_export.proof_images import proof_images
 from safevlm_export.proving import ENGINE_SECONDS, Judgement, Proven, exported_graphs, prove
-from safevlm_export.quiet import quiet
 from safevlm_export.report import ExportReport
-from safevlm_export.to_onnx import MIN_OPSET
+from safevlm_export.to_onnx import MIN_OPSET, check_opset
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk.atomic import require_publishable
 from safevlm_sdk.decision import decide
@@ -21,6 +20,7 @@ from safevlm_sdk.errors import ExportError, PolicyError, ProofFailed
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, Manifest, Proof
 from safevlm_sdk.policy import default_policy_text, parse_policy
 from safevlm_training.checkpoint import load_calibration, load_naming
+from safevlm_training.quiet import quiet
 from safevlm_training.risk_model import RiskModel
 
 
@@ -60,6 +60,9 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
         ExportError: Anything else that stands in the way; the message says whether `out` was changed.
         BundleError: The runtime refuses what was written; `out` is untouched.
     """
+    _check_options(options)
+    if out.resolve().is_relative_to(checkpoint.resolve()):
+        raise ExportError(f"{out}: lies in the checkpoint {checkpoint}; name a folder outside of it")
     require_publishable(out, is_bundle, error=ExportError)
     policy_text = _policy_text(options.policy)
     policy = parse_policy(policy_text, where=str(options.policy or "the default policy"))
@@ -100,6 +103,16 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
     written = write_bundle(out, parts, check=lambda folder: _judge_one(folder, proven, judgement, manifest))
     sizes = {path: len(data) for path, data in bundle_files(parts).items()}
     return ExportReport(out=out, manifest=written, results=proven.results, sizes=sizes)
+
+
+def _check_options(options: ExportOptions) -> None:
+    check_opset(options.opset)
+    if options.max_flips < 0:
+        raise ExportError(f"max_flips is {options.max_flips}; it must be at least 0")
+    for option in ("name", "license"):
+        given = getattr(options, option)
+        if given is not None and not given.strip():
+            raise ExportError(f"{option} is empty; give one, or leave it out to take the checkpoint's")
 
 
 def _policy_text(path: Path | None) -> bytes:

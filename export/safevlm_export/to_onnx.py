@@ -12,10 +12,10 @@ from onnxscript import opset18
 from torch import nn
 
 from safevlm_export.graphs import Source
-from safevlm_export.quiet import quiet
 from safevlm_sdk.errors import ExportError
 from safevlm_sdk.strict import canonical_json
 from safevlm_sdk.version import __version__
+from safevlm_training.quiet import quiet
 
 MIN_OPSET = 18
 MAX_BYTES = 2**31 - 1
@@ -36,8 +36,7 @@ def export_onnx(source: Source, *, identity: dict[str, str], opset: int = MIN_OP
     Raises:
         ExportError: The module cannot be exported, or the graph is not valid or too large for one file.
     """
-    if opset < MIN_OPSET:
-        raise ExportError(f"opset is {opset}; the exporter writes {MIN_OPSET} and later")
+    check_opset(opset)
     model = _trace(source.module, source, opset)
     _tidy(model, identity)
     try:
@@ -51,6 +50,17 @@ def export_onnx(source: Source, *, identity: dict[str, str], opset: int = MIN_OP
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as problem:
         raise ExportError(f"{source.role}: the exported graph is not valid ONNX ({problem})") from problem
     return data
+
+
+def check_opset(opset: int) -> None:
+    """Refuses what the exporter cannot write.
+
+    Raises:
+        ExportError: With the versions that it can.
+    """
+    newest = onnx.defs.onnx_opset_version()
+    if not MIN_OPSET <= opset <= newest:
+        raise ExportError(f"opset is {opset}; the exporter and the installed onnx write {MIN_OPSET} to {newest}")
 
 
 def _trace(module: nn.Module, source: Source, opset: int) -> onnx.ModelProto:

@@ -11,17 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from safevlm_export.card import bundle_card
 from safevlm_export.export import ExportOptions, export_checkpoint
 from safevlm_export.proof_images import synthetic_images
 from safevlm_export.to_onnx import METADATA_KEY
 from safevlm_runtime.reader import read_bundle
 from safevlm_runtime.runtime import Runtime
+from safevlm_sdk.command.app import app
 from safevlm_sdk.decision import decide
 from safevlm_sdk.errors import BundleUncalibrated, ExportError, PolicyError
 from safevlm_sdk.features import VisionFeatures
@@ -231,3 +235,47 @@ def test_a_policy_of_ones_own_is_shipped_and_a_broken_one_stops_before_work(case
     export_checkpoint(checkpoint, out, ExportOptions(policy=tmp_path / "good.toml"))
     assert (out / "policy.toml").read_bytes() == text
     assert read_bundle(out).policy.name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"opset": 17}, "opset is 17"),
+        ({"opset": onnx.defs.onnx_opset_version() + 1}, f"write 18 to {onnx.defs.onnx_opset_version()}"),
+        ({"max_flips": -1}, "max_flips is -1"),
+        ({"name": ""}, "name is empty"),
+        ({"license": " "}, "license is empty"),
+    ],
+)
+def test_options_out_of_range_stop_before_work(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=message) as caught:
+        export_checkpoint(tmp_path / "no-checkpoint", tmp_path / "out", ExportOptions(**options))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("inside", ["", "bundle", "deeper/bundle"])
+def test_a_bundle_is_never_written_into_its_checkpoint(case_of: Cases, tmp_path: Path, inside: str) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(case_of("vit-edge").checkpoint, checkpoint)
+    (tmp_path / "link").symlink_to(checkpoint)
+    for out in (checkpoint / inside, tmp_path / "link" / inside):
+        with pytest.raises(ExportError, match="lies in the checkpoint"):
+            export_checkpoint(checkpoint, out, ExportOptions())
+    assert sorted(os.listdir(checkpoint)) == sorted(os.listdir(case_of("vit-edge").checkpoint))
+
+
+def test_the_command_passes_every_option_on(case_of: Cases, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [case_of("vit-edge").checkpoint, out, "--name", "mine", "--license", "MIT", "--opset", "19"]
+    done = CliRunner().invoke(app, ["export", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    manifest = read_bundle(out).manifest
+    assert (manifest.name, manifest.license) == ("mine", "MIT")
+    opsets = onnx.load_from_string((out / "graphs" / "gate.fp32.onnx").read_bytes()).opset_import
+    assert {one.domain: one.version for one in opsets}[""] == 19
+
+
+def test_no_claim_breaks_the_table_of_the_card(case_of: Cases) -> None:
+    manifest = case_of("vit-edge").report.manifest
+    changed = msgspec.structs.replace(manifest, coverage={**manifest.coverage, "privacy": "IDs |\npassports."})
+    assert "| `privacy` | IDs \\| passports. |" in bundle_card(changed)

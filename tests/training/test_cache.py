@@ -133,14 +133,29 @@ def test_an_image_that_changes_meanwhile_is_noticed(
 def test_every_undecodable_image_is_named_once_per_row(
     tmp_path: Path, encoder: Encoder, examples: tuple[Example, ...]
 ) -> None:
-    examples[3].path.write_bytes(b"no image")
-    examples[20].path.write_bytes(b"")
+    for number in (3, 20):
+        examples[number].path.write_bytes(examples[number].path.read_bytes()[: 50 + number])
     with encoder.open_cache(tmp_path / "c", "float16") as cache:
         items = items_of(cache, (*examples, examples[3]))
         bad = fill_cache(cache, encoder, items, QUIET)
         assert len(cache) == 38
     assert [Path(row.where).name for row in bad] == ["3.png", "20.png", "3.png"]
-    assert [row.reason.split(":")[0] for row in bad] == ["image_format", "image_empty", "image_format"]
+    assert {row.reason.split(":")[0] for row in bad} == {"image_corrupt"}
+
+
+def test_what_is_no_image_by_its_first_bytes_is_named_before_features_are_computed(
+    tmp_path: Path, encoder: Encoder, examples: tuple[Example, ...]
+) -> None:
+    examples[3].path.write_bytes(b"no image")
+    examples[20].path.write_bytes(b"")
+    for number, kind in enumerate(("JPEG", "WEBP", "GIF"), start=4):
+        Image.new("RGB", (30, 30), "red").save(examples[number].path, kind)
+    with encoder.open_cache(tmp_path / "c", "float16") as cache:
+        for _ in range(2):  # a file that was hashed before is named again
+            kept, images, bad = hash_images(cache, examples, QUIET)
+            assert len(kept) == len(images) == 38
+            assert [Path(row.where).name for row in bad] == ["3.png", "20.png"]
+            assert [row.reason.split(":")[0] for row in bad] == ["image_format", "image_empty"]
 
 
 def test_the_encoder_decides_the_folder(make_config: Callable[..., SafetyConfig]) -> None:

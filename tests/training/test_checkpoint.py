@@ -12,6 +12,7 @@ import torch
 
 from safevlm_sdk.errors import CheckpointError
 from safevlm_sdk.manifest import Calibration, Thresholds
+from safevlm_training import checkpoint
 from safevlm_training.checkpoint import (
     CheckpointCalibration,
     checkpoint_digest,
@@ -96,6 +97,32 @@ def test_card_says_what_is_covered_and_what_is_not(
     assert "temperature 1.7" in (tmp_path / "README.md").read_text()
     save_checkpoint(tmp_path, modules, card="# Mine\n")
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
+
+
+@pytest.mark.parametrize("claim", ["ID cards | passports.", "ID cards\nand passports."])
+def test_no_claim_breaks_the_table(make_config: MakeConfig, tmp_path: Path, claim: str) -> None:
+    save_checkpoint(tmp_path, SafetyModules(make_config(coverage={"privacy": claim, "illegal_risk": "Weapons."})))
+    card = (tmp_path / "README.md").read_text()
+    assert f"| `privacy` | {' '.join(claim.split()).replace('|', chr(92) + '|')} |\n| `illegal_risk` |" in card
+
+
+def test_a_write_cut_short_leaves_nothing_that_loads(
+    make_config: MakeConfig, tmp_path: Path, calibration: CheckpointCalibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = SafetyModules(make_config())
+    save_checkpoint(tmp_path, modules)
+    real = checkpoint._write
+
+    def full(file: Path, data: bytes | None) -> None:
+        if file.name == "README.md":
+            raise OSError(28, "No space left on device")
+        real(file, data)
+
+    monkeypatch.setattr(checkpoint, "_write", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save_checkpoint(tmp_path, modules, calibration=calibration)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_modules(tmp_path)
 
 
 def test_digest_is_of_what_decides(

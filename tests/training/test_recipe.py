@@ -40,7 +40,7 @@ def test_paths_start_at_the_recipe(recipe: Path, monkeypatch: pytest.MonkeyPatch
     assert plan.sources == (tmp_path / "images",)
     assert (plan.output, plan.work) == (tmp_path / "runs/out", tmp_path / "runs/out.work")
     assert plan.cache == plan.work / "features"
-    assert plan.bad_rows == tmp_path / "runs/bad_rows.jsonl"
+    assert plan.bad_rows == tmp_path / "runs/out.bad_rows.jsonl"
     assert plan.tower == "efficientnet-lite0"
     (tmp_path / "towers").mkdir()
     text = MINIMAL.replace('tower = "efficientnet-lite0"', 'tower = "towers"') + '[cache]\npath = "shared"\n'
@@ -72,6 +72,10 @@ WRONG = [
     ('license = "CC0-1.0"', 'license = "x"\nsplits = {train = 0.5}', "must add up to 1"),
     ("[output]", "[train]\nepochs = 0\n[output]", "at least 1"),
     ("[output]", "[train]\nlr = nan\n[output]", "lr"),
+    ("[output]", f"[train]\nseed = {2**63}\n[output]", "below 2**63"),
+    ('path = "runs/out"', 'path = "images"', "lies in source 'photos'"),
+    ('path = "runs/out"', 'path = "images/out"', "lies in source 'photos'"),
+    ("[output]", '[cache]\npath = "images/cache"\n[output]', "[cache] path"),
     ("[output]", "[train]\nwarmup = 1.0\n[output]", "warmup"),
     ("[output]", '[train]\nobjective = "chat"\n[output]', "chat"),
     ("[output]", "[calibration]\nflag_at_most = 1.5\n[output]", "flag_at_most is 1.5"),
@@ -115,4 +119,37 @@ def test_only_a_checkpoint_may_be_replaced(recipe: Path, tmp_path: Path) -> None
     with pytest.raises(RecipeError, match="holds other files"):
         plan_recipe(recipe)
     (out / "training.json").write_text("{}")
+    plan_recipe(recipe)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "bundle", "tower.safetensors"])
+def test_a_checkpoint_with_something_of_the_users_in_it_stays(recipe: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "runs/out"
+    (out / name).mkdir(parents=True)
+    for file in ("config.json", "training.json", "README.md"):
+        (out / file).write_text("{}")
+    with pytest.raises(RecipeError, match="holds other files"):
+        plan_recipe(recipe)
+
+
+def test_images_are_never_replaced_or_mixed_with_what_is_written(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs/out").mkdir(parents=True)
+    (tmp_path / "shortcut").symlink_to(tmp_path / "images")
+    (tmp_path / "rows.jsonl").write_text("")
+    for old, new, said in [
+        ('path = "images"', 'path = "runs"', "lies in source"),
+        ('path = "runs/out"', 'path = "shortcut/out"', "lies in source"),
+        ('path = "runs/out"', 'path = "."', "which holds source 'photos'"),
+    ]:
+        recipe.write_text(MINIMAL.replace(old, new))
+        with pytest.raises(RecipeError, match=said):
+            plan_recipe(recipe)
+    out = tmp_path / "runs/out"
+    for file in ("config.json", "training.json"):
+        (out / file).write_text("{}")
+    text = MINIMAL.replace('kind = "folder"', 'kind = "jsonl"')
+    recipe.write_text(text.replace('path = "images"', 'path = "runs/out/training.json"'))
+    with pytest.raises(RecipeError, match=r"runs/out, which holds source 'photos'"):
+        plan_recipe(recipe)
+    recipe.write_text(text.replace('path = "images"', 'path = "rows.jsonl"'))
     plan_recipe(recipe)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import skimage.data
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
     CLIPConfig,
     CLIPModel,
     CLIPTextConfig,
@@ -199,17 +202,81 @@ def test_without_normalisation() -> None:
 
 
 def test_what_is_no_tower_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no image processor"):
-        describe_tower(str(tmp_path / "absent"), "hidden:-2")
+    absent = str(tmp_path / "absent")
+    with pytest.raises(CheckpointError, match=f"tower folder {absent} is gone; put it back"):
+        describe_tower(absent, "hidden:-2")
     save(tmp_path / "vit", vit)
+    _, config, preprocessing = describe_tower(str(tmp_path / "vit"), "hidden:-2")
+    with pytest.raises(CheckpointError, match=f"tower folder {absent} is gone; put it back"):
+        load_tower(msgspec.structs.replace(config, name=absent), preprocessing)
+    (tmp_path / "vit" / "preprocessor_config.json").rename(tmp_path / "kept.json")
+    with pytest.raises(CheckpointError, match="no image processor"):
+        describe_tower(str(tmp_path / "vit"), "hidden:-2")
+    (tmp_path / "kept.json").rename(tmp_path / "vit" / "preprocessor_config.json")
+    with pytest.raises(
+        CheckpointError, match="has no hidden:9; it has hidden:0 to hidden:3, or hidden:-1 to hidden:-4"
+    ):
+        describe_tower(str(tmp_path / "vit"), "hidden:9")
     with pytest.raises(CheckpointError, match=r"hidden:-9"):
         describe_tower(str(tmp_path / "vit"), "hidden:-9")
     with pytest.raises(CheckpointError, match="image_size"):
         describe_tower(str(tmp_path / "vit"), "hidden:-2", image_size=64)
-    config = ConvNextConfig(hidden_sizes=[4, 8], depths=[1, 1], num_stages=2, image_size=32)
-    save(tmp_path / "conv", lambda: (ConvNextModel(config), SiglipImageProcessorPil(**SQUARE)))
+    flat = ConvNextConfig(hidden_sizes=[4, 8], depths=[1, 1], num_stages=2, image_size=32)
+    save(tmp_path / "conv", lambda: (ConvNextModel(flat), SiglipImageProcessorPil(**SQUARE)))
     with pytest.raises(CheckpointError, match="no flat grid"):
         describe_tower(str(tmp_path / "conv"), "hidden:-1")
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite", "../towers/vit", "a/b/c", "clip vit"])
+def test_a_misspelt_name_is_never_asked_of_the_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("transformers was asked")
+
+    for part in (AutoConfig, AutoImageProcessor):
+        monkeypatch.setattr(part, "from_pretrained", refuse)
+    with pytest.raises(CheckpointError, match=r"no folder .*no Hugging Face id of the form owner/name"):
+        describe_tower(name, "hidden:-2")
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("model.safetensors", cut),
+        ("model.safetensors", lambda _: b""),
+        ("config.json", cut),
+        ("config.json", lambda _: b"[]"),
+        ("config.json", lambda data: data.replace(b'"num_hidden_layers": 3', b'"num_hidden_layers": "x"')),
+        ("preprocessor_config.json", lambda _: b"[]"),
+        ("preprocessor_config.json", cut),
+        ("preprocessor_config.json", lambda data: data.replace(b'"height": 32', b'"height": "x"')),
+        ("preprocessor_config.json", lambda data: data.replace(b'"resample": 2', b'"resample": 77')),
+    ],
+)
+def test_damaged_files_are_said_on_one_line(tmp_path: Path, file: str, damage: Callable[[bytes], bytes]) -> None:
+    save(tmp_path, vit)
+    whole = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(damage(whole))
+    assert damage(whole) != whole
+    with pytest.raises(CheckpointError) as caught:
+        describe_tower(str(tmp_path), "hidden:-2")
+    assert "\n" not in str(caught.value)
+
+
+def test_loading_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path, clip)  # whose text half a vision tower does not use, which transformers reports at length
+    capsys.readouterr()
+    log = logging.getLogger("transformers")
+    heard = logging.StreamHandler()
+    log.addHandler(heard)
+    try:
+        describe_tower(str(tmp_path), "hidden:-2")
+    finally:
+        log.removeHandler(heard)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_missing_weights_are_an_error(tmp_path: Path) -> None:

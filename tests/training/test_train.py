@@ -233,18 +233,20 @@ def test_bad_rows_are_all_listed_or_skipped(world: Path, workspace: Callable[...
     rows = world / "bad.jsonl"
     good = (world / "rows.jsonl").read_text()
     (world / "more" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    broken = json.dumps({"image": "more/broken.png", "category": "safe"})
-    rows.write_text(f"{broken}\n{good}\nnot json\n" + json.dumps({"image": "more/0.png", "category": "privcy"}))
+    (world / "more" / "text.png").write_text("no image at all")
+    broken, text = (json.dumps({"image": f"more/{name}.png", "category": "safe"}) for name in ("broken", "text"))
+    typo = json.dumps({"image": "more/0.png", "category": "privcy"})
+    rows.write_text(f"{broken}\n{good}\nnot json\n{typo}\n{text}")
     change = ('"../rows.jsonl"', '"../bad.jsonl"')
     recipe = workspace("bad", change)
-    with pytest.raises(DataError, match=r"2 bad rows(?s:.*)bad\.jsonl:12(?s:.*)bad\.jsonl:13.*privcy"):
+    with pytest.raises(DataError, match=r"3 bad rows(?s:.*)bad\.jsonl:12(?s:.*):13.*privcy(?s:.*):14: image_format"):
         train(recipe, progress=False)
     rows.write_text(f"{broken}\n{good}\n")
     with pytest.raises(DataError, match=r"1 bad rows(?s:.*)bad\.jsonl:1: image_corrupt"):
         train(recipe, progress=False)
     skipping = workspace("skip", change, ("schema = 1", 'schema = 1\nbad_rows = "skip"'))
     out = train(skipping, progress=False)
-    listed = [json.loads(line) for line in (skipping.parent / "bad_rows.jsonl").read_text().splitlines()]
+    listed = [json.loads(line) for line in (skipping.parent / "out.bad_rows.jsonl").read_text().splitlines()]
     assert [row["where"] for row in listed] == [f"{rows.resolve()}:1"]
     clean = train(workspace("clean"), progress=False)
     assert contents(out)["safety.safetensors"] == contents(clean)["safety.safetensors"]

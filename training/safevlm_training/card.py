@@ -8,7 +8,7 @@ from safevlm_training.config import SafetyConfig
 
 def model_card(config: SafetyConfig, calibration: Calibration | None, thresholds: Thresholds | None) -> str:
     """Markdown with the metadata header of the Hugging Face Hub."""
-    claims = "\n".join(f"| `{risk}` | {claim} |" for risk, claim in config.coverage.items())
+    claims = "\n".join(f"| `{risk}` | {_cell(claim)} |" for risk, claim in config.coverage.items())
     absent = [name for name in config.taxonomy.categories if name not in config.coverage]
     not_seen = ", ".join(f"`{name}`" for name in absent) or "none"
     return f"""---
@@ -38,6 +38,10 @@ Categories of taxonomy `{config.taxonomy.name}` that it was not trained to see, 
 
 {_calibration(calibration, thresholds)}
 """
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _calibration(calibration: Calibration | None, thresholds: Thresholds | None) -> str:

@@ -43,6 +43,7 @@ CALIBRATION_FILE = "calibration.json"
 TRAINING_FILE = "training.json"
 CARD_FILE = "README.md"
 IDENTITY_FILES = (CONFIG_FILE, SAFETY_FILE, TOWER_FILE, CALIBRATION_FILE)
+CHECKPOINT_FILES = frozenset((*IDENTITY_FILES, TRAINING_FILE, CARD_FILE))
 
 
 class CheckpointCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,6 +70,10 @@ def save_checkpoint(
     tower: nn.Module | None = None,
 ) -> None:
     """Writes a checkpoint; what an earlier one left in the folder and this one lacks is removed.
+
+    This is not atomic: the configuration goes first and comes last, so that a write cut short leaves a folder that
+    does not load, and the earlier checkpoint is lost. To replace one safely, call it in the `fill` of
+    `safevlm_sdk.atomic.publish_folder`.
 
     Args:
         path: A folder, made if need be.

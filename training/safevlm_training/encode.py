@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from safevlm_sdk.errors import DataError, ImageError
+from safevlm_sdk.errors import DataError, ImageEmpty, ImageError, ImageFormat
 from safevlm_sdk.preprocess import preprocess
 from safevlm_sdk.raster import DEFAULT_LIMITS, decode, read_source
 from safevlm_sdk.strict import canonical_json, digest
@@ -24,6 +24,7 @@ from safevlm_training.towers.tower import Tower
 
 CACHE_FORMAT = 1
 COMMIT = 16
+HEAD = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +81,37 @@ class Encoder:
 def hash_images(
     cache: FeatureCache, examples: Sequence[Example], progress: Progress
 ) -> tuple[tuple[Example, ...], tuple[str, ...], tuple[BadRow, ...]]:
-    """The examples whose file can be read, the sha256 of each, and the others as bad rows."""
+    """The examples whose file can be read and begins as an image, the sha256 of each, and the others as bad rows."""
     kept, images, bad = [], [], []
     for example in progress.over(examples, "hash images"):
         try:
-            images.append(cache.digest_of(example.path.absolute()))
-            kept.append(example)
+            image = cache.digest_of(example.path.absolute())
+            reason = None if image in cache else _wrong_format(example.path)
         except OSError as problem:
-            bad.append(BadRow(where=example.where, reason=f"the image cannot be read ({problem.strerror})"))
+            reason = f"the image cannot be read ({problem.strerror})"
+        if reason is None:
+            kept.append(example)
+            images.append(image)
+        else:
+            bad.append(BadRow(where=example.where, reason=reason))
     return tuple(kept), tuple(images), tuple(bad)
+
+
+def _wrong_format(path: Path) -> str | None:
+    """Why the first bytes of a file are no image's; None when they are."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    try:
+        decode(head)
+    except (ImageEmpty, ImageFormat) as problem:
+        return _reason(problem)
+    except ImageError:  # so short a piece of an image is always damaged
+        return None
+    return None
+
+
+def _reason(problem: ImageError) -> str:
+    return f"{problem.code}: {problem}"
 
 
 def fill_cache(
@@ -107,7 +130,7 @@ def fill_cache(
         try:
             pending.append((image, encoder.encode(path, image)))
         except ImageError as problem:
-            reasons[image] = f"{problem.code}: {problem}"
+            reasons[image] = _reason(problem)
         if len(pending) == COMMIT:
             cache.add(pending)
             pending = []

@@ -1,4 +1,4 @@
-"""Progress bars for people at a terminal, and silence for everybody else."""
+"""Progress bars for people at a terminal, and plain lines for logs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Progress:
 
     def __init__(self, wanted: bool = True) -> None:
         self._console = Console(stderr=True)
-        self._shown = wanted and self._console.is_terminal
+        self._wanted = wanted
 
     def over(self, things: Sequence[T], title: str) -> Iterator[T]:
-        """Goes through `things` under a bar with count, rate and remaining time."""
-        if not self._shown:
+        """Goes through `things`; at a terminal, under a bar with count, rate and remaining time."""
+        if not (self._wanted and self._console.is_terminal):
             yield from things
             return
         columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
@@ -41,9 +41,9 @@ class Progress:
             yield from bar.track(things)
 
     def say(self, line: str) -> None:
-        """Prints one line."""
-        if self._shown:
-            self._console.print(line, markup=False, highlight=False)
+        """Prints one line, at a terminal or not."""
+        if self._wanted:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,8 @@ from safevlm_sdk.atomic import require_publishable
 from safevlm_sdk.errors import RecipeError
 from safevlm_sdk.strict import from_toml
 from safevlm_sdk.taxonomy import SAFE, Taxonomy, load_taxonomy
-from safevlm_training.config import tap_layer
+from safevlm_training.checkpoint import CHECKPOINT_FILES, TRAINING_FILE
+from safevlm_training.config import CONFIG_FILE, tap_layer
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -147,8 +149,8 @@ class TrainRecipe(_Strict, frozen=True):
     early_stopping: EarlyStopping = EarlyStopping()
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.early_stopping.patience) < 1 or self.seed < 0:
-            raise ValueError("epochs, batch_size and patience must be at least 1, and seed at least 0")
+        if min(self.epochs, self.batch_size, self.early_stopping.patience) < 1 or not 0 <= self.seed < 2**63:
+            raise ValueError("epochs, batch_size and patience must be at least 1; seed at least 0 and below 2**63")
         if not (0 < self.lr < 10 and 0 <= self.weight_decay < 10 and 0 <= self.level_weight < 1000):
             raise ValueError("lr must lie between 0 and 10; weight_decay and level_weight must not be negative")
         if not (0 <= self.warmup < 1 and 0 <= self.label_smoothing < 1):
@@ -235,7 +237,7 @@ class Plan:
     @property
     def bad_rows(self) -> Path:
         """Where bad rows are listed."""
-        return self.output.with_name("bad_rows.jsonl")
+        return self.output.with_name(self.output.name + ".bad_rows.jsonl")
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -255,7 +257,7 @@ def plan_recipe(path: str | Path) -> Plan:
     """Reads a recipe and checks whatever can be checked before work starts.
 
     Raises:
-        RecipeError: A source is missing, a risk is not in the taxonomy, or the output is in the way.
+        RecipeError: A source is missing, a risk is not in the taxonomy, or the output is in the way or among images.
         TaxonomyError: The taxonomy cannot be read.
     """
     recipe = load_recipe(path)
@@ -270,8 +272,12 @@ def plan_recipe(path: str | Path) -> Plan:
         if not (place.is_dir() if source.kind == "folder" else place.is_file()):
             raise RecipeError(f"{path}: source {source.name!r} has no {source.kind} at {place}; correct its path")
     output = (folder / recipe.output.path).resolve()
-    require_publishable(output, is_checkpoint, error=RecipeError)
     work = output.with_name(output.name + ".work")
+    cache = work / "features" if recipe.cache.path is None else folder / recipe.cache.path
+    written = {"[output] path": output, "the work folder": work, "[cache] path": cache.resolve()}
+    for source, place in zip(recipe.data, sources, strict=True):
+        _keep_apart(written, output, source, place.resolve(), str(path))
+    require_publishable(output, is_checkpoint, error=RecipeError)
     return Plan(
         recipe=recipe,
         folder=folder,
@@ -280,13 +286,27 @@ def plan_recipe(path: str | Path) -> Plan:
         sources=sources,
         output=output,
         work=work,
-        cache=work / "features" if recipe.cache.path is None else folder / recipe.cache.path,
+        cache=cache,
     )
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder looks like a trained checkpoint, which training may replace by a newer one."""
-    return (folder / "config.json").is_file() and (folder / "training.json").is_file()
+    """Whether a folder is a trained checkpoint and holds nothing else, so that training may replace it."""
+    found = {entry.name for entry in folder.iterdir() if entry.is_file()}
+    return {CONFIG_FILE, TRAINING_FILE} <= found <= CHECKPOINT_FILES and len(found) == len(os.listdir(folder))
+
+
+def _keep_apart(written: Mapping[str, Path], output: Path, source: SourceRecipe, place: Path, where: str) -> None:
+    """Refuses to write among the images of a source, or to replace them."""
+    for name, target in written.items():
+        if source.kind == "folder" and target.is_relative_to(place):
+            raise RecipeError(
+                f"{where}: {name} is {target}, which lies in source {source.name!r} at {place}; name another folder"
+            )
+    if place.is_relative_to(output):
+        raise RecipeError(
+            f"{where}: [output] path is {output}, which holds source {source.name!r} at {place}; name another folder"
+        )
 
 
 def _taxonomy(name: str, folder: Path) -> str | Path:

@@ -48,7 +48,7 @@ def train(recipe_path: str | Path, *, progress: bool = True) -> Path:
 
     Args:
         recipe_path: A TOML file.
-        progress: Show bars and epochs when standard error is a terminal.
+        progress: Print each epoch to standard error, and show bars there when it is a terminal.
 
     Returns:
         The checkpoint folder.

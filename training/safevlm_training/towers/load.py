@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor
 
@@ -16,6 +18,8 @@ from safevlm_training.towers.efficientnet_lite0 import (
     load_efficientnet_lite0,
 )
 from safevlm_training.towers.tower import Tower
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
 def describe_tower(
@@ -41,6 +45,7 @@ def describe_tower(
 
         if image_size is not None:
             raise CheckpointError(f"tower {name}: its processor sets the image size; leave image_size out")
+        _check_place(name)
         kind = "transformers"
         preprocessing = preprocessing_from_processor(load_processor(name, revision=revision))
     tower = _load(kind, name, revision, tap, preprocessing)
@@ -88,6 +93,20 @@ def _load(kind: TowerKind, name: str, revision: str | None, tap: str, preprocess
     size = (preprocessing.height, preprocessing.width)
     if kind == "efficientnet-lite0":
         return load_efficientnet_lite0(tap, size)
+    _check_place(name)
     from safevlm_training.towers.transformers_tower import load_transformers_tower
 
     return load_transformers_tower(name, tap, size, revision=revision)
+
+
+def _check_place(name: str) -> None:
+    """Refuses a misspelt or lost tower before transformers looks for it on the network."""
+    if Path(name).is_dir():
+        return
+    if Path(name).is_absolute():
+        raise CheckpointError(f"tower folder {name} is gone; put it back")
+    if not _HUB_ID.fullmatch(name):
+        raise CheckpointError(
+            f"tower {name}: no folder of this name, and no Hugging Face id of the form owner/name; "
+            f"correct it, or write {NAME}"
+        )

@@ -21,9 +21,9 @@ def preprocessing_from_processor(processor: Any) -> Preprocessing:
     """
     name = type(processor).__name__
     _refuse_switches(processor, name)
-    resize, height, width, edge = _geometry(processor, name)
     normalised = bool(_get(processor, "do_normalize"))
     try:
+        resize, height, width, edge = _geometry(processor, name)
         spec = Preprocessing(
             resize=resize,
             height=height,
@@ -34,7 +34,7 @@ def preprocessing_from_processor(processor: Any) -> Preprocessing:
             mean=_triple(_get(processor, "image_mean") if normalised else 0.0),
             std=_triple(_get(processor, "image_std") if normalised else 1.0),
         )
-    except (TypeError, ValueError) as problem:
+    except (LookupError, TypeError, ValueError) as problem:
         raise CheckpointError(f"{name}: {problem}") from problem
     _prove(processor, spec, name)
     return spec

@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from safevlm_sdk.errors import CheckpointError
 from safevlm_training.config import tap_layer
+from safevlm_training.quiet import quiet
 from safevlm_training.towers.tower import Tower, weights_digest
 
 # Keys of a configuration that say where it came from rather than what it computes.
@@ -63,19 +64,20 @@ def load_transformers_tower(
         CheckpointError: It cannot be loaded, lacks weights, or is no vision transformer with a flat patch grid.
     """
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
-        vision = getattr(config, "vision_config", config)
-        model, report = MODEL_MAPPING[type(vision)].from_pretrained(
-            name,
-            config=vision,
-            revision=revision,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as problem:
-        raise CheckpointError(f"tower {name}: cannot be loaded ({problem})") from problem
+        with quiet():
+            config = AutoConfig.from_pretrained(name, revision=revision)
+            vision = getattr(config, "vision_config", config)
+            model, report = MODEL_MAPPING[type(vision)].from_pretrained(
+                name,
+                config=vision,
+                revision=revision,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except Exception as problem:  # the parsers of a foreign file raise anything
+        raise CheckpointError(f"tower {name}: cannot be loaded ({_in_one_line(problem)})") from problem
     uncounted = frozenset(key for key in model.state_dict() if key.split("vision_model.")[-1].startswith(POOLING))
     random = sorted(set(report["missing_keys"]) - uncounted) + sorted(map(str, report["mismatched_keys"]))
     if random:
@@ -94,10 +96,17 @@ def load_processor(name: str, *, revision: str | None = None) -> Any:
         CheckpointError: There is none.
     """
     try:
-        processor = AutoImageProcessor.from_pretrained(name, revision=revision, backend="pil")
-    except (OSError, ValueError, ImportError) as problem:
-        raise CheckpointError(f"tower {name}: has no image processor ({problem})") from problem
+        with quiet():
+            processor = AutoImageProcessor.from_pretrained(name, revision=revision, backend="pil")
+    except Exception as problem:  # the parsers of a foreign file raise anything
+        raise CheckpointError(
+            f"tower {name}: has no image processor that can be loaded ({_in_one_line(problem)})"
+        ) from problem
     return processor
+
+
+def _in_one_line(problem: Exception) -> str:
+    return " ".join(str(problem).split()) or type(problem).__name__
 
 
 def _probe(model: Any, layer: int, image_size: tuple[int, int], tap: str) -> tuple[tuple[int, int], int, int]:
@@ -111,9 +120,15 @@ def _probe(model: Any, layer: int, image_size: tuple[int, int], tap: str) -> tup
     try:
         with torch.inference_mode():
             output = model(pixel_values=torch.zeros(1, 3, *image_size), output_hidden_states=True, return_dict=True)
-        hidden = output.hidden_states[layer]
+        states = tuple(output.hidden_states)
     except (ValueError, RuntimeError, TypeError, IndexError, AttributeError) as problem:
         raise CheckpointError(f"{kind} cannot be tapped at {tap} with pixels {image_size}: {problem}") from problem
+    last = len(states) - 1
+    if not -last - 1 <= layer <= last:
+        raise CheckpointError(
+            f"{kind} has no {tap}; it has hidden:0 to hidden:{last}, or hidden:-1 to hidden:{-last - 1}"
+        )
+    hidden = states[layer]
     prefix = hidden.shape[1] - grid[0] * grid[1]
     if hidden.dim() != 3 or prefix < 0:
         shape = list(hidden.shape)

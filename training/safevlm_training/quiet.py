@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
-_LOGGERS = ("torch", "torch.__trace", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+_LOGGERS = ("torch", "torch.__trace", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "transformers")
 
 
 @contextmanager
