@@ -153,8 +153,8 @@ def _misses(facts: dict[str, Any]) -> str:
     if not groups:
         return "- No risky image was kept to measure misses after the thresholds were set.\n"
     return (
-        f"- Images of one group are alike: {groups} risky groups in the calibration split could not tell a miss rate of "
-        f"{upper_bound(0, groups):.2g} from none (95 %, one-sided).\n"
+        f"- Images of one group are alike: {groups} risky groups in the calibration split could not tell a miss rate "
+        f"of {upper_bound(0, groups):.2g} from none (95 %, one-sided).\n"
     )
 
 
