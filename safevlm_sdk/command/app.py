@@ -65,12 +65,13 @@ def export_main() -> None:
 
 
 def _run(command: Callable[[], None]) -> None:
-    """Turns the SDK's own errors, and a full disk, into one line; anything else is a bug and keeps its traceback."""
+    """Turns the SDK's own errors, and a full disk, into a message; anything else is a bug and keeps its traceback."""
     never_fail_on_a_character()
     try:
         command()
     except SafeVLMError as error:
-        print(printable(f"error: {error.code}: {error}"), file=sys.stderr)
+        lines = f"error: {error.code}: {error}".split("\n")  # several only where an error lists several rows
+        print(*map(printable, lines), sep="\n", file=sys.stderr)
         raise SystemExit(FAILED) from error
     except OSError as error:
         print(printable(f"error: output_failed: {error}"), file=sys.stderr)

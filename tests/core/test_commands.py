@@ -79,3 +79,22 @@ def test_a_missing_extra_names_the_command():
 
     with pytest.raises(MissingExtra, match=r"pip install 'safevlm-sdk\[train\]'"):
         needs("train", "json", "a_package_that_nobody_has")
+
+
+def test_every_bad_row_has_a_line_of_its_own(tmp_path):
+    (tmp_path / "images" / "safe").mkdir(parents=True)
+    for name in ("a.txt", "b\x1b[31m.txt"):
+        (tmp_path / "images" / "safe" / name).write_text("no image")
+    (tmp_path / "recipe.toml").write_text(
+        'schema = 1\n[model]\ntower = "efficientnet-lite0"\ntap = "hidden:-1"\n[model.coverage]\nprivacy = "x"\n'
+        '[[data]]\nname = "mine"\nkind = "folder"\npath = "images"\nlicense = "mine"\n'
+        '[output]\npath = "checkpoint"\nname = "mine"\nlicense = "mine"\n'
+    )
+    done = run("train", tmp_path / "recipe.toml")
+    assert done.returncode == 1
+    first, *rows = done.stderr.splitlines()
+    assert first.startswith("error: data_invalid: 2 bad rows")
+    assert [row.strip().split(": ")[1] for row in rows] == [
+        "is no image by its name (.jpg, .jpeg, .png, .webp, .gif); move it elsewhere"
+    ] * 2
+    assert "\x1b" not in done.stderr
