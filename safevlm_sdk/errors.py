@@ -40,6 +40,9 @@
     ├── DataError              data_invalid
     ├── CheckpointError        checkpoint_invalid
     ├── TrainingError          training_failed
+    ├── CalibrationError       calibration_failed
+    │   ├── BoundUnsupported       bound_unsupported
+    │   └── BoundsContradict       bounds_contradict
     └── ExportError            export_failed
         └── ProofFailed            proof_failed
 
@@ -295,6 +298,24 @@ class TrainingError(SafeVLMError):
     """Training cannot start or go on."""
 
     code = "training_failed"
+
+
+class CalibrationError(SafeVLMError):
+    """Temperature and thresholds cannot be set as asked."""
+
+    code = "calibration_failed"
+
+
+class BoundUnsupported(CalibrationError):
+    """There are too few groups of images to show that a bound is kept."""
+
+    code = "bound_unsupported"
+
+
+class BoundsContradict(CalibrationError):
+    """No thresholds keep all of the bounds on these images."""
+
+    code = "bounds_contradict"
 
 
 class ExportError(SafeVLMError):

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from safevlm_sdk.calibration.record import CalibrationRecord
 from safevlm_sdk.decision import Activation, Rule
 from safevlm_sdk.errors import ManifestError
 from safevlm_sdk.preprocess import Preprocessing
@@ -76,14 +77,18 @@ class ViewPlan(_Strict, frozen=True):
             raise ValueError(f"view_plan needs raster_max_side in 1 to {MAX_SIDE}, overlap >= 0 and max_views >= 1")
 
 
-class Calibration(_Strict, frozen=True):
-    """How probabilities and thresholds came about; counts are of independent groups of images."""
+class Calibration(_Strict, frozen=True, omit_defaults=True):
+    """How probabilities and thresholds came about; counts are of independent groups of images.
+
+    `record` stands only where `safevlm calibrate` set the thresholds.
+    """
 
     method: Literal["none", "temperature"]
     temperature: float
     risky_groups: int
     safe_groups: int
     note: str
+    record: CalibrationRecord | None = None
 
     def __post_init__(self) -> None:
         if not 1e-3 <= self.temperature <= 1e3:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from safevlm_export.bundle_writer import BundleParts, bundle_files, is_bundle, write_bundle
-from safevlm_export.card import bundle_card
 from safevlm_export.manifest_parts import identity_of, listed_files, rule_of, uncalibrated, view_plan_of
-from safevlm_export.margins import said
 from safevlm_export.proof_images import proof_images
 from safevlm_export.proving import ENGINE_SECONDS, Judgement, Proven, exported_graphs, prove
 from safevlm_export.report import ExportReport
 from safevlm_export.to_onnx import MIN_OPSET, check_opset
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk.atomic import require_publishable
+from safevlm_sdk.bundle_card import bundle_card
+from safevlm_sdk.bundle_writer import BundleParts, bundle_files, is_bundle, write_bundle
 from safevlm_sdk.decision import decide
 from safevlm_sdk.errors import ExportError, PolicyError, ProofFailed
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, Manifest, Proof
+from safevlm_sdk.margins import said
 from safevlm_sdk.policy import default_policy_text, parse_policy
 from safevlm_training.checkpoint import load_calibration, load_naming
 from safevlm_training.quiet import quiet

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from safevlm_export.margins import NEAR, decision_margin
 from safevlm_export.proof_images import ProofImage
 from safevlm_export.reference import Vectors, reference_vectors
 from safevlm_sdk.decision import Rule, decide
 from safevlm_sdk.golden import Golden
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, SAFETY_HEAD
+from safevlm_sdk.margins import NEAR, decision_margin
 from safevlm_sdk.policy import Policy
 from safevlm_sdk.taxonomy import SAFE
 from safevlm_training.risk_model import RiskModel

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from safevlm_export.margins import NEAR, same, threshold_margin
 from safevlm_export.reference import Vectors
 from safevlm_runtime.backend import Backend
 from safevlm_sdk.decision import Rule, decide
 from safevlm_sdk.errors import ProofFailed
 from safevlm_sdk.manifest import GraphProof
+from safevlm_sdk.margins import NEAR, same, threshold_margin
 from safevlm_sdk.policy import Policy
 
 MAX_RELATIVE_ERROR = 1e-3

@@ -31,10 +31,19 @@ Opener = Callable[[bytes, Graph, SessionOptions], Backend]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Judged:
-    """The decision on one view, with the head's attention [rows, columns] if the graph gives it."""
+    """The decision on one view, with what it follows from.
+
+    Attributes:
+        decision: By the bundle's rule and the policy.
+        attention: The head's, [rows, columns], if the graph gives it.
+        type_logits: [labels], as the graph gave them.
+        level_logprobs: [4], likewise.
+    """
 
     decision: Decision
     attention: Tensor | None
+    type_logits: Tensor
+    level_logprobs: Tensor
 
 
 class Gate:
@@ -120,9 +129,10 @@ class Gate:
         decision = decide(types, levels, self.rule, self.policy)
         if attention is not None and decision.error is None and not np.isfinite(attention).all():
             decision = failed(OutputNotFinite.code, "the graph's attention holds NaN or infinity", self.policy)
-        if attention is None or decision.error is not None:
-            return Judged(decision=decision, attention=None)
-        return Judged(decision=decision, attention=attention.reshape(grid).astype(np.float32))
+        looked = None
+        if attention is not None and decision.error is None:
+            looked = attention.reshape(grid).astype(np.float32)
+        return Judged(decision=decision, attention=looked, type_logits=types, level_logprobs=levels)
 
     def _check_features(self, features: VisionFeatures, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
         identity = self.manifest.identity

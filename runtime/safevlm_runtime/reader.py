@@ -41,6 +41,7 @@ class Bundle:
         path: Where it was read; nothing is read from there again.
         manifest: Parsed; its digest is the bundle's identity.
         policy: The bundle's own policy.
+        policy_text: Its TOML text.
         golden: Inputs and outputs of the self-test.
         graphs: Graph id to the graph's bytes.
         card: The model card, Markdown.
@@ -52,6 +53,7 @@ class Bundle:
     path: Path
     manifest: Manifest
     policy: Policy
+    policy_text: bytes
     golden: Golden
     graphs: dict[str, bytes]
     card: str
@@ -94,6 +96,7 @@ def read_bundle(path: str | os.PathLike[str], *, digest: str | None = None) -> B
         path=root,
         manifest=manifest,
         policy=parse_policy(contents[POLICY_FILE], where=POLICY_FILE),
+        policy_text=contents[POLICY_FILE],
         golden=parse_golden(contents[GOLDEN_FILE], where=GOLDEN_FILE),
         graphs=_graphs(manifest, contents),
         card=_text(contents[CARD_FILE], CARD_FILE),

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from safevlm_runtime.report_style import STYLE
 from safevlm_sdk.atomic import publish_file
 from safevlm_sdk.errors import ImageError, OptionError
 from safevlm_sdk.raster import Raster
+from safevlm_sdk.report_style import STYLE
 from safevlm_sdk.verdict import Verdict
 
 Decode = Callable[[Path], Raster]

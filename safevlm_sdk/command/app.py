@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from safevlm_sdk.command import bundles, check, doctor, export, policies, train
+from safevlm_sdk.command import bundles, calibrate, check, doctor, evaluate, export, policies, train
 from safevlm_sdk.command.printing import never_fail_on_a_character, printable
 from safevlm_sdk.errors import SafeVLMError
 from safevlm_sdk.version import __version__
@@ -32,6 +32,8 @@ app.command("check")(check.check)
 app.command("verify")(bundles.verify)
 app.command("inspect")(bundles.inspect)
 app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 

@@ -18,6 +18,7 @@ EXTRAS = {
     "cpu": ("onnxruntime",),
     "gpu": ("onnxruntime-gpu",),
     "export": ("torch", "transformers", "safetensors", "onnx", "onnxscript"),
+    "calibrate": ("scipy",),
     "train": ("torch", "transformers", "safetensors", "scipy"),
 }
 

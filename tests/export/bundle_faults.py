@@ -17,8 +17,8 @@ import msgspec
 sys.path.insert(0, sys.argv[1])
 from atomic_faults import KILLED, Faults
 
-from safevlm_export.bundle_writer import BundleParts, bundle_files, write_bundle
 from safevlm_runtime.reader import read_bundle
+from safevlm_sdk.bundle_writer import BundleParts, bundle_files, write_bundle
 
 
 def parts_of(bundle: Path, name: str) -> BundleParts:

@@ -20,7 +20,6 @@ from PIL import Image
 from safevlm_export import proving
 from safevlm_export.export import ExportOptions, export_checkpoint
 from safevlm_export.graphs import head_source
-from safevlm_export.margins import decision_margin, threshold_margin
 from safevlm_export.proof import Evidence
 from safevlm_export.proof_images import proof_images
 from safevlm_export.reference import Vectors
@@ -28,6 +27,7 @@ from safevlm_export.to_onnx import export_onnx
 from safevlm_export.tolerances import tolerances
 from safevlm_sdk.decision import Rule
 from safevlm_sdk.errors import CheckpointError, ExportError, ProofFailed
+from safevlm_sdk.margins import decision_margin, threshold_margin
 from safevlm_sdk.policy import default_policy_text, parse_policy
 
 Cases = Callable[[str], Any]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from safevlm_sdk.manifest import Manifest
+from safevlm_sdk.calibration.record import CalibrationRecord
+from safevlm_sdk.manifest import DECISION_OUTPUTS, Manifest
 
 UNCALIBRATED = """Not calibrated: its probabilities and decisions mean nothing yet, and it loads only with
 `allow_uncalibrated=True`."""
@@ -68,6 +69,26 @@ def _calibration(manifest: Manifest) -> str:
         f"Method {found.method}, temperature {found.temperature:.4g}, on {found.risky_groups} risky and "
         f"{found.safe_groups} safe groups of images. {found.note}\n\n"
         + _table(("threshold on", "value"), [*thresholds, ("any risk", f"{manifest.thresholds.any:.4g}")])
+        + ("" if found.record is None else "\n\n" + _record(found.record))
+    )
+
+
+def _record(record: CalibrationRecord) -> str:
+    """The evidence of `safevlm calibrate`."""
+    rows = [
+        (
+            "flagged harmless images" if rate.kind == "flag" else f"missed `{rate.category}` images",
+            "only measured" if rate.at_most is None else f"at most {rate.at_most:.4g}",
+            f"{rate.errors} of {rate.groups} groups ({rate.images} images)",
+            f"{rate.upper_bound:.4g} at {rate.confidence:.6g} confidence",
+        )
+        for rate in record.rates
+    ]
+    return (
+        f"{_table(('what', 'promised', 'seen', 'exact upper bound'), rows)}\n\n"
+        f"These bounds hold for images like those of the calibration, and under the policy of digest "
+        f"`{record.policy}`. The thresholds of the bundle or checkpoint that it came from, `{record.came_from}`, and "
+        "what was claimed at them, no longer hold."
     )
 
 
@@ -76,8 +97,10 @@ def _proof(manifest: Manifest) -> str:
         (
             f"`{graph}`",
             str(proof.images),
-            f"{proof.max_error['type_logits']:.2g}",
-            f"{proof.max_error['level_logprobs']:.2g}",
+            *(
+                f"{proof.max_error[name]:.2g}" if name in proof.max_error else "not stated"
+                for name in DECISION_OUTPUTS
+            ),
             str(proof.flips),
             str(proof.near_threshold),
         )

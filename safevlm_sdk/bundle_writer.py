@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from safevlm_sdk.atomic import publish_folder
-from safevlm_sdk.errors import ExportError, ManifestError
+from safevlm_sdk.errors import ExportError, ManifestError, SafeVLMError
 from safevlm_sdk.golden import Golden, golden_bytes
 from safevlm_sdk.manifest import (
     CARD_FILE,
@@ -57,19 +57,26 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
     return {**contents, MANIFEST_FILE: manifest_bytes(manifest)}
 
 
-def write_bundle(out: Path, parts: BundleParts, *, check: Callable[[Path], None] = lambda _: None) -> Manifest:
+def write_bundle(
+    out: Path,
+    parts: BundleParts,
+    *,
+    check: Callable[[Path], None] = lambda _: None,
+    error: type[SafeVLMError] = ExportError,
+) -> Manifest:
     """Puts a bundle in place; a bundle that was there is exchanged for it in one step.
 
     Args:
         out: The bundle's folder.
         parts: What to write.
         check: Called with the written folder before it is put in place; what it raises leaves `out` untouched.
+        error: What to raise.
 
     Returns:
         The sealed manifest.
 
     Raises:
-        ExportError: `out` is something other than a bundle, or cannot be written.
+        SafeVLMError: Of type `error`: `out` is something other than a bundle, or cannot be written.
     """
     contents = bundle_files(parts)
 
@@ -80,7 +87,7 @@ def write_bundle(out: Path, parts: BundleParts, *, check: Callable[[Path], None]
             file.write_bytes(data)
         check(folder)
 
-    publish_folder(out, fill, replaceable=is_bundle, error=ExportError)
+    publish_folder(out, fill, replaceable=is_bundle, error=error)
     return parse_manifest(contents[MANIFEST_FILE])
 
 

@@ -1,0 +1,29 @@
+"""The evidence in a sentence each, for manifest, card and page."""
+
+from __future__ import annotations
+
+from safevlm_sdk.calibration.record import CalibrationRecord, Rate
+
+
+def note_of(record: CalibrationRecord, *, temperature_kept: bool) -> str:
+    """What `Calibration.note` says of a calibration."""
+    temperature = (
+        "The temperature is that of before."
+        if temperature_kept
+        else f"Temperature fitted on {record.temperature_groups} groups that set no threshold."
+    )
+    rates = " ".join(sentence(rate) for rate in record.rates)
+    return (
+        f"Set by `safevlm calibrate`. {temperature} {rates} All bounds together at {100 * record.confidence:.4g} % "
+        "confidence, for images like those of the calibration alone."
+    )
+
+
+def sentence(rate: Rate) -> str:
+    """One bound or measured rate, with its sample size."""
+    what = "harmless images flagged" if rate.kind == "flag" else f"{rate.category} images missed"
+    seen = f"{rate.errors} of {rate.groups} groups of {what}"
+    bound = f"{100 * rate.upper_bound:.4g} % at {100 * rate.confidence:.4g} % confidence"
+    if rate.at_most is None:
+        return f"{seen}; measured, not promised: at most {bound}."
+    return f"{seen}; promised at most {100 * rate.at_most:.4g} %, shown at most {bound}."

@@ -1,0 +1,130 @@
+"""`safevlm eval`: how good a checkpoint is on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from safevlm_sdk.command.extras import needs
+from safevlm_sdk.command.printing import console, printable
+from safevlm_sdk.errors import OptionError
+
+FAILED = 1
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint's folder.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            help="Labelled images: FOLDER with <category>/[<level>/]<images>, FILE.jsonl, or CATEGORY=FOLDER as in "
+            "safe=photos/; repeat for several.",
+        ),
+    ],
+    probe_data: Annotated[
+        list[str] | None,
+        typer.Option(help="Other labelled images, as for --data, to fit the linear probe on: the baseline."),
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="A policy, instead of the default one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write eval.json and eval.html into this folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Show the worst mistakes in eval.html; images may be private.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 1000,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Measure corrupted and attacked images too; takes a while.")
+    ] = False,
+    corrupted: Annotated[
+        int, typer.Option(min=1, help="Risky images, and safe ones, that --robustness corrupts, at most.")
+    ] = 100,
+    attacked: Annotated[
+        int, typer.Option(min=0, help="Risky images, and safe ones, that --robustness attacks; 0: no attack.")
+    ] = 24,
+    transfer_to: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another checkpoint, as of another seed, that judges the attacked images; repeatable."),
+    ] = None,
+) -> None:
+    """Measure a checkpoint on labelled images that trained nothing: figures with intervals, as JSON and as a page.
+
+    Exit code 0: done; 1: an image or row could not be judged, and the figures are of the others.
+    """
+    needs("train", "torch", "transformers", "safetensors", "scipy", "sklearn")
+    if transfer_to and not (robustness and attacked):
+        raise OptionError("--transfer-to says who judges attacked images; it goes with --robustness")
+    report_module = import_module("safevlm_training.evaluation.report")
+    if out is not None:
+        report_module.require_writable(out, [*data, *(probe_data or ())])
+    found = import_module("safevlm_training.evaluation.evaluate").evaluate_checkpoint(
+        checkpoint, data, probe_data=probe_data or (), policy=policy, resamples=resamples
+    )
+    hardened = None
+    if robustness:
+        hardened = import_module("safevlm_training.evaluation.hardening").harden(
+            checkpoint, found, corrupted=corrupted, attacked=attacked, transfer_to=transfer_to or ()
+        )
+    extra = () if hardened is None else (hardened.section,)
+    if as_json:
+        typer.echo(report_module.report_json(found, extra))
+    else:
+        _print(found.report)
+        for line in () if hardened is None else hardened.lines:
+            console().print(printable(line), markup=False)
+    if out is not None:
+        page = report_module.write_report(out, found, extra=extra, thumbnails=thumbnails)
+        typer.echo(f"report: {printable(str(page))}", err=True)
+    raise typer.Exit(FAILED if found.failed else 0)
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    short = import_module("safevlm_training.evaluation.tables").short
+    shown = console()
+    data = report["data"]
+    counts = ", ".join(f"{count} {label}" for label, count in data["counts"].items())
+    shown.print(f"{data['judged']} images in {data['groups']} groups: {counts}; in brackets: 95 % intervals")
+    shown.print(_classes(report, short))
+    shown.print(_sources(report, short))
+    levels = report["levels"]
+    shown.print(
+        f"levels: accuracy {short(levels['accuracy'])}, mean absolute error {short(levels['mean_absolute_error'])}, "
+        f"quadratic weighted kappa {short(levels['quadratic_weighted_kappa'])}",
+        markup=False,
+    )
+    error = report["any_risk"]["calibration"]["expected_calibration_error"]
+    shown.print(f"calibration error of any risk: {short(error)}", markup=False)
+    unusable = [f"{one['file']}: {one['error']}: {one['reason']}" for one in data["failed"]]
+    unusable += [f"{one['where']}: {one['reason']}" for one in data["bad_rows"]]
+    if unusable:
+        shown.print(f"{len(unusable)} images or rows could not be judged, and are in no figure:")
+    for line in unusable:
+        shown.print(f"  {printable(line)}", markup=False)
+
+
+def _classes(report: Mapping[str, Any], short: Any) -> Table:
+    table = Table("", "precision", "recall", "F1", "false positives", "AUROC", "average precision", box=None)
+    rows = {"any risk": report["any_risk"], **(report["categories"] if len(report["categories"]) > 1 else {})}
+    for name, figures in rows.items():
+        keys = ("precision", "recall", "f1", "false_positive_rate", "auroc", "average_precision")
+        table.add_row(Text(name), *(Text(short(figures[key])) for key in keys))
+    if report["probe"] is not None:
+        probe = report["probe"]["any_risk"]
+        ranks = (Text(short(probe[key])) for key in ("auroc", "average_precision"))
+        table.add_row(Text("linear probe"), "", "", "", "", *ranks)
+    return table
+
+
+def _sources(report: Mapping[str, Any], short: Any) -> Table:
+    table = Table("source", "safe images", "flagged", "risky images", "flagged", "failed", box=None)
+    for name, one in report["sources"].items():
+        safe, risky = one["safe_flagged"], one["risky_flagged"]
+        cells = (str(safe.images), short(safe), str(risky.images), short(risky), str(one["failed"]))
+        table.add_row(Text(printable(name)), *map(Text, cells))
+    return table

@@ -1,0 +1,333 @@
+"""`safevlm calibrate BUNDLE`, on a bundle that sees colours and images whose colours are drawn."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from safevlm_runtime import Runtime
+from safevlm_runtime.calibrate.bundle import calibrate_bundle
+from safevlm_runtime.calibrate.golden import still_clear
+from safevlm_runtime.reader import read_bundle, starter_path
+from safevlm_sdk.calibration.choose import Demand
+from safevlm_sdk.calibration.page import Written
+from safevlm_sdk.calibration.request import Request
+from safevlm_sdk.errors import BoundsContradict, BoundUnsupported, CalibrationError, OptionError
+from safevlm_sdk.manifest import parse_manifest
+from safevlm_sdk.policy import Action
+
+SAFE, RISKY = 130, 240
+
+
+def textured(rng: np.random.Generator, colour: tuple[float, float, float]) -> Image.Image:
+    """64 x 64 pixels of blotches around a colour."""
+    blotches = rng.uniform(-60, 60, (6, 6, 1)) + rng.uniform(-20, 20, (6, 6, 3))
+    pixels = np.clip(np.array(colour) + blotches, 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def safe(tmp_path_factory) -> Path:
+    """Greenish images of all shades, one with a name that is HTML."""
+    folder, rng = tmp_path_factory.mktemp("safe"), np.random.default_rng(0)
+    for number in range(SAFE):
+        name = "<b>&.png" if number == 0 else f"{number:03d}.png"
+        blue = 120 if number == 0 else 60 + 50 * rng.beta(1, 5)
+        textured(rng, (60, 130, blue)).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def risky(tmp_path_factory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("risky"), np.random.default_rng(1)
+    for category, channel in (("privacy", 2), ("illegal_risk", 0)):
+        (folder / category).mkdir()
+        for number in range(RISKY // 2):
+            colour = [60.0, 60.0, 60.0]
+            colour[channel] = 150 - 20 * rng.beta(1, 5)
+            textured(rng, tuple(colour)).save(folder / category / f"{number:03d}.png")
+    return folder
+
+
+def request(out: Path, safe: Path, risky: Path | None = None, **changes: Any) -> Request:
+    bounds = {key: changes.pop(key) for key in ("flag_at_most", "miss_at_most", "confidence") if key in changes}
+    return Request(safe=safe, risky=risky, demand=Demand(**(bounds or {"flag_at_most": 0.05})), out=out, **changes)
+
+
+@pytest.fixture
+def calibrated(bundle: Path, tmp_path: Path, safe: Path) -> Written:
+    return calibrate_bundle(bundle, request(tmp_path / "new", safe))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def flagged_by(bundle: Path, images: Path) -> set[str]:
+    with Runtime.load(bundle) as runtime:
+        return {path.name for path in images.iterdir() if runtime.check(path).action is not Action.ALLOW}
+
+
+def test_the_new_bundle_flags_as_many_as_its_record_says(calibrated: Written, bundle: Path, safe: Path) -> None:
+    manifest = read_bundle(calibrated.out).manifest
+    (rate,) = manifest.calibration.record.rates
+    assert (rate.images, rate.groups, rate.allowed) == (SAFE, SAFE, 2)
+    assert flagged_by(calibrated.out, safe) == set(calibrated.outcome.flagged)
+    assert len(calibrated.outcome.flagged) == rate.errors <= rate.allowed
+    assert rate.upper_bound <= 0.05
+    assert manifest.digest == calibrated.digest != read_bundle(bundle).manifest.digest
+
+
+def test_everything_but_thresholds_and_words_stays(calibrated: Written, bundle: Path) -> None:
+    old, new = files(bundle), files(calibrated.out)
+    assert {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)} == {
+        "manifest.json",
+        "README.md",
+    }
+    before, after = (parse_manifest(found["manifest.json"]) for found in (old, new))
+    assert after.proof.graphs == before.proof.graphs
+    assert after.proof.source.startswith("colours; flips and images near a threshold were counted at the thresholds")
+    assert after.calibration.record.came_from == before.digest
+    assert after.calibration.temperature == before.calibration.temperature
+    card = new["README.md"].decode()
+    assert "no longer hold" in card
+    assert f"{after.thresholds.any:.4g}" in card
+
+
+def test_the_page_says_what_changed_and_escapes_names(calibrated: Written) -> None:
+    page = calibrated.page.read_text()
+    assert calibrated.page == calibrated.out.with_name("new.html")
+    assert "&lt;b&gt;&amp;.png" in page
+    assert "<b>&" not in page
+    assert "<svg" in page
+    assert "No risky image was judged" in page
+    assert "script" not in page
+    for value in (0.6, calibrated.outcome.thresholds.any):
+        assert f"<td>{value:.6g}</td>" in page
+    assert "http:" not in page
+    assert "https:" not in page
+
+
+def test_a_bundle_can_be_calibrated_again_and_replaces_only_a_bundle(
+    calibrated: Written, bundle: Path, tmp_path: Path, safe: Path
+) -> None:
+    again = calibrate_bundle(calibrated.out, request(tmp_path / "third", safe))
+    assert again.outcome.thresholds.any == pytest.approx(calibrated.outcome.thresholds.any, abs=1e-3)
+    assert read_bundle(again.out).manifest.proof == read_bundle(calibrated.out).manifest.proof
+    looser = calibrate_bundle(bundle, request(calibrated.out, safe, flag_at_most=0.2))
+    assert looser.outcome.thresholds.any < calibrated.outcome.thresholds.any
+    assert read_bundle(calibrated.out).manifest.digest == looser.digest
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("x")
+    with pytest.raises(CalibrationError, match="holds other files"):
+        calibrate_bundle(bundle, request(tmp_path / "mine", safe))
+
+
+def test_the_bundle_itself_and_places_around_it_are_no_destination(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    before = files(bundle)
+    for out in (bundle, bundle / "inside", bundle.parent, safe):
+        with pytest.raises(CalibrationError, match="name a"):
+            calibrate_bundle(bundle, request(out, safe))
+    for page in (tmp_path / "page.txt", tmp_path / "new" / "page.html", tmp_path / "nowhere" / "page.html"):
+        with pytest.raises(OptionError, match="page"):
+            calibrate_bundle(bundle, request(tmp_path / "new", safe, page=page))
+    assert files(bundle) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_refusal_writes_nothing(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    with pytest.raises(BoundUnsupported, match=r"takes 2995 groups.*there are 130 \(of 130 images\)"):
+        calibrate_bundle(bundle, request(tmp_path / "new", safe, flag_at_most=0.001))
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "new.html").exists()
+
+
+def test_failures_count_as_flagged_and_copies_as_one(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for path in safe.iterdir():
+        (mine / path.name).write_bytes(path.read_bytes())
+    (mine / "broken.png").write_bytes((mine / "007.png").read_bytes()[:-40])
+    with Image.open(mine / "010.png") as image:
+        image.resize((48, 48)).save(mine / "010-small.png")
+        image.save(mine / "010.jpg", quality=80)
+    frames = [textured(np.random.default_rng(n), (60, 130, 60)) for n in (500, 501)]
+    frames[0].save(mine / "two.gif", save_all=True, append_images=frames[1:])
+    found = calibrate_bundle(bundle, request(tmp_path / "new", mine)).to_dict()
+    (rate,) = found["calibration"]["record"]["rates"]
+    assert (rate["images"], rate["groups"]) == (SAFE + 4, SAFE + 2)
+    assert {one["image"]: one["error"] for one in found["failures"]} == {
+        "broken.png": "image_corrupt",
+        "two.gif": "image_multi_frame",
+    }
+    assert set(found["flagged"]) == {"broken.png", "two.gif"}
+    assert ["010-small.png", "010.jpg"] in found["near_duplicates"]
+
+
+def test_every_view_of_an_image_counts(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    """A picture that is harmless over white, and risky without its transparency, has its worst reading's number."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for path in safe.iterdir():
+        (mine / path.name).write_bytes(path.read_bytes())
+    pixels = np.full((64, 64, 4), (0, 255, 0, 255), np.uint8)
+    pixels[:, 32:] = (0, 0, 255, 0)
+    Image.fromarray(pixels).save(mine / "hidden.png")
+    written = calibrate_bundle(bundle, request(tmp_path / "new", mine))
+    assert "hidden.png" in written.outcome.flagged
+    assert flagged_by(written.out, mine) == set(written.outcome.flagged)
+
+
+def test_risky_images_set_the_temperature_and_both_bounds_hold(
+    bundle: Path, safe: Path, risky: Path, tmp_path: Path
+) -> None:
+    bounds = {"flag_at_most": 0.1, "miss_at_most": 0.1}
+    written = calibrate_bundle(bundle, request(tmp_path / "new", safe, risky, **bounds))
+    manifest = read_bundle(written.out).manifest
+    record = manifest.calibration.record
+    assert record.temperature_groups > 30
+    assert manifest.calibration.temperature != 1.0
+    assert [(rate.kind, rate.category) for rate in record.rates] == [
+        ("flag", None),
+        ("miss", "illegal_risk"),
+        ("miss", "privacy"),
+    ]
+    assert all(rate.upper_bound <= 0.1 for rate in record.rates)
+    assert all(rate.confidence == pytest.approx(1 - 0.05 / 3) for rate in record.rates)
+    counted = sum(rate.images for rate in record.rates)
+    assert counted + record.temperature_groups == SAFE + RISKY
+    assert flagged_by(written.out, risky / "privacy") >= {f"{number:03d}.png" for number in range(0, 120, 40)}
+
+
+def test_bounds_that_no_threshold_keeps_are_a_contradiction(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    """Half of the images called risky are as harmless as the others."""
+    mine = tmp_path / "risky" / "privacy"
+    mine.mkdir(parents=True)
+    rng = np.random.default_rng(9)
+    for number in range(120):
+        textured(rng, (60, 130, 60 + 50 * rng.beta(1, 5))).save(mine / f"{number}.png")
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        'schema = 1\nname = "only"\nuncovered = "allow"\n'
+        '[actions.privacy]\nlow = "block"\nmedium = "block"\nhigh = "block"\n'
+    )
+    wanted = request(tmp_path / "new", safe, mine.parent, flag_at_most=0.1, miss_at_most=0.1, policy=policy)
+    with pytest.raises(BoundsContradict, match="it takes a flag bound of about"):
+        calibrate_bundle(bundle, wanted)
+
+
+def test_a_signature_is_dropped_with_a_word(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    (bundle / "SIGNATURE").write_bytes(b"signed")
+    written = calibrate_bundle(bundle, request(tmp_path / "new", safe))
+    assert not (written.out / "SIGNATURE").exists()
+    assert "signature of the bundle is not carried over" in written.page.read_text()
+
+
+def test_bounds_under_another_policy_say_so(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_bytes((bundle / "policy.toml").read_bytes().replace(b'name = "test"', b'name = "kiosk"'))
+    written = calibrate_bundle(bundle, request(tmp_path / "new", safe, policy=policy))
+    assert "'kiosk' is not the bundle's own" in written.notes[0]
+    assert (written.out / "policy.toml").read_bytes() == (bundle / "policy.toml").read_bytes()
+    assert written.outcome.record.policy != read_bundle(written.out).policy.digest
+
+
+def test_weights_whose_decisions_were_never_proven_are_refused(maker: Any, safe: Path, tmp_path: Path) -> None:
+    maker.proof = "numeric"
+    with pytest.raises(CalibrationError, match="calibrate the checkpoint"):
+        calibrate_bundle(maker.write(tmp_path / "raw"), request(tmp_path / "new", safe))
+
+
+def test_a_policy_with_thresholds_is_refused_before_any_image(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_bytes((bundle / "policy.toml").read_bytes() + b"[thresholds]\nprivacy = 0.9\n")
+    with pytest.raises(CalibrationError, match="thresholds of its own"):
+        calibrate_bundle(bundle, request(tmp_path / "new", safe / "nowhere", policy=policy))
+
+
+def test_golden_images_near_a_new_threshold_leave_the_self_test(
+    maker: Any, safe: Path, tmp_path: Path, paint: Callable[..., np.ndarray]
+) -> None:
+    bundle = read_bundle(maker.write(tmp_path / "bundle"))
+    rule = bundle.manifest.rule
+    kept = still_clear(bundle.golden, bundle.manifest.graphs, rule, bundle.policy)
+    assert len(kept.images) == 3
+    p = 1 / (1 + 2 * np.exp(-8 * 250 / 255))  # of each golden image's colour
+    near = replace(rule, thresholds={**rule.thresholds, "privacy": p - 1e-4})
+    kept = still_clear(bundle.golden, bundle.manifest.graphs, near, bundle.policy)
+    assert [int(image[0, 0, 2]) for image in kept.images] == [0, 0]
+    assert [len(kept.features), len(kept.expected["safety_head.fp32"]["type_logits"])] == [2, 2]
+    all_near = replace(near, thresholds=dict.fromkeys(near.thresholds, p - 1e-4), any_threshold=1 - p + 1e-4)
+    assert len(still_clear(bundle.golden, bundle.manifest.graphs, all_near, bundle.policy).images) == 1
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    script = Path(sys.executable).parent / "safevlm"
+    return subprocess.run([script, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_one_json_document(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    done = run("calibrate", bundle, "--safe", safe, "--flag-at-most", 0.05, "--out", tmp_path / "new", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["digest"] == read_bundle(tmp_path / "new").manifest.digest
+    assert found["before"]["thresholds"]["any"] == 0.6
+    assert found["thresholds"]["any"] == read_bundle(tmp_path / "new").manifest.thresholds.any
+    assert Path(found["page"]).is_file()
+    assert run("verify", tmp_path / "new").returncode == 0
+
+
+def test_the_command_refuses_with_1_and_wrong_usage_with_2(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "new")
+    refused = run("calibrate", bundle, "--safe", safe, "--flag-at-most", 0.001, *out)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: bound_unsupported: a flag bound of 0.1 % at 95 % confidence takes 2995")
+    assert refused.stderr.count("\n") == 1
+    assert run("calibrate", safe, "--safe", safe, "--flag-at-most", 0.1, *out).returncode == 1
+    for wrong in ((), ("--miss-at-most", 0.1), ("--flag-at-most", "few")):
+        assert run("calibrate", bundle, "--safe", safe, *wrong, *out).returncode == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_torch_is_needed_and_scipy_only_here(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    command = [
+        "calibrate",
+        str(bundle),
+        "--safe",
+        str(safe),
+        "--flag-at-most",
+        "0.05",
+        "--out",
+        str(tmp_path / "new"),
+    ]
+    code = f"""
+import sys, safevlm_sdk
+from safevlm_sdk import Runtime
+from safevlm_sdk import manifest, bundle_card
+assert "scipy" not in sys.modules
+sys.argv = ["safevlm", *{command!r}]
+from safevlm_sdk.command import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+assert "scipy" in sys.modules
+print([name for name in ("torch", "transformers", "onnx", "pandas") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_the_starter_is_read_as_before() -> None:
+    manifest = read_bundle(starter_path()).manifest
+    assert manifest.calibration.record is None
+    assert b"record" not in (starter_path() / "manifest.json").read_bytes()
