@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from safevlm_sdk.errors import DataError, TrainingError
 from safevlm_sdk.preprocess import Preprocessing, preprocess
 from safevlm_sdk.raster import decode
 from safevlm_training.cache import FeatureCache
+from safevlm_training.capture_variants import capture_variant
 from safevlm_training.config import SafetyConfig
 from safevlm_training.data import Example
-from safevlm_training.encode import Encoder, fill_cache, hash_images
+from safevlm_training.encode import Encoder, fill_cache, hash_images, row_key
 from safevlm_training.progress import Progress
 from safevlm_training.splits import Item
+from safevlm_training.towers.efficientnet_lite0 import EfficientNetLite0
 from safevlm_training.towers.tower import Tower
 
 SHAPE = (12, 20)
@@ -172,6 +175,33 @@ def test_the_encoder_decides_the_folder(make_config: Callable[..., SafetyConfig]
     digests = {Encoder(tower=Means(), config=config).digest(dtype) for config, dtype in configs}
     assert len(digests) == len(configs)
     assert Encoder(tower=Means(), config=make_config(width=32)).digest("float16") in digests
+    digests |= {Encoder(tower=Means(), config=plain, unfreeze_last=n).digest("float16") for n in (0, 1, 2)}
+    assert len(digests) == len(configs) + 2
+
+
+def test_the_cache_of_a_tuned_tower_holds_what_enters_its_first_tuned_block(
+    tmp_path: Path, make_config: Callable[..., SafetyConfig], examples: tuple[Example, ...]
+) -> None:
+    torch.manual_seed(0)
+    tower = EfficientNetLite0("hidden:4", (96, 128))
+    tower.freeze()
+    config = make_config(grid=tower.grid, feature_width=tower.feature_width)
+    encoder = Encoder(tower=tower, config=config, unfreeze_last=2)
+    with encoder.open_cache(tmp_path / "c", "float32") as cache:
+        items = items_of(cache, examples[:3])
+        captures = [replace(items[0], variant=number) for number in (1, 2)]
+        assert fill_cache(cache, encoder, [*items, *captures], QUIET) == ()
+        assert len(cache) == 5
+        rows = cache.read([row_key(item) for item in (*items, *captures)])
+    assert rows.shape == (5, *tower.front_shape(2)) == (5, 24 * 32, 24)
+    for item, row in zip((*items, *captures), rows, strict=True):
+        pixels = decode(item.example.path, max_side=config.raster_max_side).frames[0].pixels
+        if item.variant:
+            pixels = capture_variant(pixels, item.image, item.variant)
+        prepared = torch.from_numpy(preprocess(pixels, config.preprocessing))[None]
+        prepared = prepared.contiguous(memory_format=torch.channels_last)
+        assert np.array_equal(row, tower.front(prepared, 2)[0].numpy())
+        assert torch.allclose(tower.back(torch.from_numpy(row)[None], 2), tower(prepared), atol=1e-5)
 
 
 def _with(value: Any, **changes: Any) -> Any:
@@ -182,6 +212,18 @@ def test_two_writers_are_refused(tmp_path: Path) -> None:
     with opened(tmp_path), pytest.raises(TrainingError, match="another process is writing"):
         opened(tmp_path)
     opened(tmp_path).__exit__(None, None, None)
+
+
+def test_after_a_release_another_process_writes_and_this_one_reads(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        cache.add([features(0), features(1)])
+        cache.release()
+        with opened(tmp_path) as other:
+            other.add([features(2)])
+            assert len(other) == 3
+        assert np.array_equal(cache.read([features(1)[0]])[0], features(1)[1])
+        with pytest.raises(TrainingError, match="writing to this feature cache has ended"):
+            cache.add([features(3)])
 
 
 def test_float16_says_when_it_overflows(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_saving_again_leaves_nothing_stale(
     make_config: MakeConfig, tmp_path: Path, calibration: CheckpointCalibration
 ) -> None:
     modules = SafetyModules(make_config())
-    save_checkpoint(tmp_path, modules, calibration=calibration, training={}, tower=torch.nn.Linear(2, 2))
+    save_checkpoint(tmp_path, modules, calibration=calibration, training={}, tower={"weight": torch.zeros(2)})
     save_checkpoint(tmp_path, modules)
     assert load_calibration(tmp_path) is None
     assert {file.name for file in tmp_path.iterdir()} == {"README.md", "config.json", "safety.safetensors"}
@@ -136,7 +136,7 @@ def test_digest_is_of_what_decides(
     assert checkpoint_digest(tmp_path) == seen[0]
     save_checkpoint(tmp_path, modules, calibration=calibration)
     seen.append(checkpoint_digest(tmp_path))
-    save_checkpoint(tmp_path, modules, tower=torch.nn.Linear(2, 2))
+    save_checkpoint(tmp_path, modules, tower={"weight": torch.zeros(2)})
     seen.append(checkpoint_digest(tmp_path))
     modules.head.readout.types.bias.data += 1
     save_checkpoint(tmp_path, modules)
@@ -241,12 +241,41 @@ def test_a_tuned_tower_travels_along(risk_model: RiskModel, tmp_path: Path) -> N
     assert RiskModel.from_pretrained(tmp_path / "b")(pixels)[0].type_logits.equal(expected)
     assert checkpoint_digest(tmp_path / "a") == checkpoint_digest(tmp_path / "b")
     file = tmp_path / "a" / "tower.safetensors"
+    assert list(safetensors.torch.load(file.read_bytes())) == ["_conv_stem.weight"]
     file.write_bytes(safetensors.torch.save({"other": torch.zeros(1)}))
     with pytest.raises(CheckpointError, match="tuned weights do not fit"):
         RiskModel.from_pretrained(tmp_path / "a")
     file.unlink()
     with pytest.raises(CheckpointError, match=published):
         RiskModel.from_pretrained(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data[:-4], "no safetensors file"),
+        (damage(lambda state: state.pop("_blocks.9._bn1.bias")), "but the gate was trained with"),
+        (damage(lambda state: state["_blocks.9._bn1.bias"].add_(1)), "but the gate was trained with"),
+        (damage(lambda state: state.clear()), "unknown: \\[\\], of 0"),
+        (damage(lambda state: state.update(extra=torch.zeros(1))), r"unknown: \['extra'\], of 10"),
+        (damage(lambda state: state.update({"_blocks.9._bn1.bias": torch.zeros(3)})), r"_bn1\.bias is .*\[3\]"),
+        (damage(lambda state: state.update({"_blocks.9._bn1.bias": torch.zeros(672).half()})), "float16"),
+    ],
+)
+def test_damaged_tuned_weights_are_refused(
+    risk_model: RiskModel, tmp_path: Path, change: Callable[[bytes], bytes], message: str
+) -> None:
+    for parameter in risk_model.tower.last_blocks(2)[0].parameters():
+        parameter.data += 0.01
+    risk_model.save_pretrained(tmp_path)
+    file = tmp_path / "tower.safetensors"
+    names = sorted(safetensors.torch.load(file.read_bytes()))
+    assert len(names) == 9
+    assert {name[:10] for name in names} == {"_blocks.9."}
+    RiskModel.from_pretrained(tmp_path)
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(CheckpointError, match=message):
+        RiskModel.from_pretrained(tmp_path)
 
 
 def test_another_tower_is_refused_with_both_digests(risk_model: RiskModel, tmp_path: Path) -> None:

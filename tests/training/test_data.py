@@ -244,11 +244,11 @@ def test_fractions_of_one_keep_everything_together() -> None:
 
 def test_missing_categories_are_all_named_before_work_starts() -> None:
     full = [(split, name, "s") for split in SPLITS for name in ("privacy", "illegal_risk", "safe")]
-    check_splits(full, LABELS, ())
-    check_splits(full, LABELS, ("s",))
+    check_splits(full, LABELS, [()])
+    check_splits(full, LABELS, [("s",), ()])
     with pytest.raises(DataError, match="privacy in train; safe in validation"):
-        check_splits([x for x in full if x[:2] not in {("train", "privacy"), ("validation", "safe")}], LABELS, ())
+        check_splits([x for x in full if x[:2] not in {("train", "privacy"), ("validation", "safe")}], LABELS, [()])
     with pytest.raises(DataError, match="safe in calibration from real"):
-        check_splits(full, LABELS, ("real",))
+        check_splits(full, LABELS, [(), ("real",)])
     with pytest.raises(DataError, match="no example of: privacy in train"):
-        check_splits([], LABELS, ())
+        check_splits([], LABELS, [()])

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from safevlm_sdk.errors import RecipeError, TaxonomyError
-from safevlm_training.recipe import load_recipe, plan_recipe
+from safevlm_training.plan import plan_recipe
+from safevlm_training.recipe import load_recipe
 
 MINIMAL = """
 schema = 1
@@ -73,6 +74,11 @@ WRONG = [
     ("[output]", "[train]\nepochs = 0\n[output]", "at least 1"),
     ("[output]", "[train]\nlr = nan\n[output]", "lr"),
     ("[output]", f"[train]\nseed = {2**63}\n[output]", "below 2**63"),
+    ("[output]", "[train]\nsplit_seed = -1\n[output]", "split_seed"),
+    ("[output]", "[train]\nunfreeze_last = -1\n[output]", "unfreeze_last"),
+    ("[output]", "[train]\ntower_lr = 0\n[output]", "tower_lr"),
+    ('license = "CC0-1.0"', 'license = "x"\nvariants = -1', "variants must lie in 0 to 100"),
+    ('license = "CC0-1.0"', 'license = "x"\nweight = 0.0', "weight above 0"),
     ('path = "runs/out"', 'path = "images"', "lies in source 'photos'"),
     ('path = "runs/out"', 'path = "images/out"', "lies in source 'photos'"),
     ("[output]", '[cache]\npath = "images/cache"\n[output]', "[cache] path"),
@@ -94,6 +100,28 @@ def test_what_is_wrong_is_said(recipe: Path, old: str, new: str, said: str) -> N
         plan_recipe(recipe)
     assert said in str(caught.value)
     assert str(recipe) in str(caught.value)
+
+
+def test_seed_and_output_may_be_given_beside_the_recipe(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = plan_recipe(recipe)
+    plan = plan_recipe(recipe, seed=7, out="elsewhere/seven")
+    assert (plan.recipe.train.seed, plan.recipe.train.split_seed) == (7, 0)
+    assert plan.recipe.output == written.recipe.output
+    assert plan.output == tmp_path / "elsewhere/seven"
+    assert plan.work == tmp_path / "elsewhere/seven.work"
+    assert plan.bad_rows == tmp_path / "elsewhere/seven.bad_rows.jsonl"
+    assert plan.cache == written.cache == tmp_path / "runs/out.work/features"
+    with pytest.raises(RecipeError, match=r"seed -1: .*at least 0"):
+        plan_recipe(recipe, seed=-1)
+    with pytest.raises(RecipeError, match="lies in source 'photos'"):
+        plan_recipe(recipe, out=tmp_path / "images" / "out")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(RecipeError, match="holds other files"):
+        plan_recipe(recipe, out=tmp_path / "thesis")
 
 
 def test_two_sources_need_two_names(recipe: Path) -> None:

@@ -8,17 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from safevlm_sdk.calibration.bounds import upper_bound
 from safevlm_sdk.decision import Rule, decide
 from safevlm_sdk.errors import DataError
 from safevlm_sdk.policy import Action, parse_policy
 from safevlm_training.metrics import Judged, log_loss, log_softmax
+from safevlm_training.recipe import FlagBound
 from safevlm_training.thresholds import (
     FLOOR,
     calibrate,
     fit_temperature,
     score_images,
     smallest_threshold,
-    upper_bound,
 )
 
 LABELS = ("privacy", "illegal_risk", "safe")
@@ -98,7 +99,7 @@ def test_299_groups_without_an_error_give_one_percent() -> None:
 def test_the_runtime_flags_no_more_groups_than_asked(rate: float) -> None:
     """Counted by the decision itself, over all thresholds together."""
     images = judged(3)
-    found = calibrate(judged(2), images, flag_at_most=rate, sources=())
+    found = calibrate(judged(2), images, [FlagBound(flag_at_most=rate, sources=())])
     rule = Rule(
         labels=LABELS,
         activation="softmax",
@@ -123,19 +124,32 @@ def test_the_runtime_flags_no_more_groups_than_asked(rate: float) -> None:
 
 def test_only_the_named_sources_count() -> None:
     images = judged(5)
-    every = calibrate(judged(2), images, flag_at_most=0.1, sources=())
-    photos = calibrate(judged(2), images, flag_at_most=0.1, sources=("photos",))
+    every = calibrate(judged(2), images, [FlagBound(flag_at_most=0.1, sources=())])
+    photos = calibrate(judged(2), images, [FlagBound(flag_at_most=0.1, sources=("photos",))])
     assert photos.calibration.safe_groups < every.calibration.safe_groups
     assert "of photos" in photos.calibration.note
-    with pytest.raises(DataError, match="no safe image of the named sources"):
-        calibrate(judged(2), images, flag_at_most=0.1, sources=("elsewhere",))
+    with pytest.raises(DataError, match="no safe image of elsewhere"):
+        calibrate(judged(2), images, [FlagBound(flag_at_most=0.1, sources=("elsewhere",))])
+
+
+def test_of_several_bounds_the_thresholds_keep_all() -> None:
+    images = judged(5)
+    soft, hard = FlagBound(flag_at_most=0.3), FlagBound(flag_at_most=0.02, sources=("photos",))
+    both = calibrate(judged(2), images, [soft, hard])
+    each = [calibrate(judged(2), images, [bound]).thresholds for bound in (soft, hard)]
+    assert both.thresholds.any == max(found.any for found in each)
+    assert both.thresholds.categories == {
+        name: max(found.categories[name] for found in each) for name in both.thresholds.categories
+    }
+    assert "at most 0.3 of its" in both.calibration.note
+    assert "of photos to flag at most 0.02" in both.calibration.note
 
 
 def test_safe_images_of_probability_one_are_refused_not_rounded_away() -> None:
     images = judged(5)
     images.type_logits[~images.risky] = [90.0, 0.0, 0.0]
     with pytest.raises(DataError, match="have a probability of 1"):
-        calibrate(judged(2), images, flag_at_most=0.1, sources=())
+        calibrate(judged(2), images, [FlagBound(flag_at_most=0.1, sources=())])
 
 
 def test_the_order_of_images_does_not_matter() -> None:
@@ -150,5 +164,5 @@ def test_the_order_of_images_does_not_matter() -> None:
         groups=[images.groups[row] for row in order],
         sources=[images.sources[row] for row in order],
     )
-    first = calibrate(judged(2), images, flag_at_most=0.1, sources=())
-    assert calibrate(judged(2), shuffled, flag_at_most=0.1, sources=()) == first
+    first = calibrate(judged(2), images, [FlagBound(flag_at_most=0.1, sources=())])
+    assert calibrate(judged(2), shuffled, [FlagBound(flag_at_most=0.1, sources=())]) == first

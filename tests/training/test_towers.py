@@ -47,7 +47,7 @@ from safevlm_training.towers.efficientnet_lite0 import (
 )
 from safevlm_training.towers.load import describe_tower, load_tower
 from safevlm_training.towers.processor import preprocessing_from_processor
-from safevlm_training.towers.tower import Tower, weights_digest
+from safevlm_training.towers.tower import Tower, check_tail, weights_digest
 
 VISION: dict[str, Any] = {
     "hidden_size": 16,
@@ -368,3 +368,85 @@ def test_same_padding_puts_the_odd_pixel_last() -> None:
 def test_a_tower_needs_a_digest_of_its_own() -> None:
     with pytest.raises(NotImplementedError):
         _ = Tower(grid=(1, 1), feature_width=1).digest
+
+
+@pytest.mark.parametrize("tap", ["hidden:-2", "hidden:-1"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_blocks_of_a_transformer_run_on_their_own(tmp_path: Path, family: str, tap: str) -> None:
+    save(tmp_path, FAMILIES[family][0])
+    tower = describe_tower(str(tmp_path), tap)[0]
+    pixels = torch.randn(2, 3, 32, 32)
+    assert tower.depth == (2 if tap == "hidden:-2" else 3)
+    for n in range(tower.depth + 1):
+        check_tail(tower, n, (32, 32))
+        hidden = tower.front(pixels, n)
+        assert hidden.shape[1:] == tower.front_shape(n)
+        assert torch.allclose(tower.back(hidden, n), tower(pixels), atol=1e-5)
+        assert len(tower.last_blocks(n)) == n
+    with pytest.raises(CheckpointError, match=f"unfreeze_last is 9.*at most {tower.depth}"):
+        check_tail(tower, 9, (32, 32))
+
+
+def test_a_tail_that_is_not_the_towers_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, vit)
+    tower = describe_tower(str(tmp_path), "hidden:-2")[0]
+    real = tower.back
+    tower.back = lambda hidden, n: real(hidden, n) + 0.001  # type: ignore[method-assign]
+    with pytest.raises(CheckpointError, match="on their own, do not give what the tower gives"):
+        check_tail(tower, 1, (32, 32))
+
+
+def test_blocks_that_cannot_be_told_apart_are_not_tuned(tmp_path: Path) -> None:
+    save(tmp_path, vit)
+    tower = describe_tower(str(tmp_path), "hidden:-2")[0]
+    tower.model.extra = nn.ModuleList(nn.Identity() for _ in range(3))
+    with pytest.raises(CheckpointError, match="at most 0"):
+        check_tail(tower, 1, (32, 32))
+
+
+@pytest.mark.parametrize("tap", ["hidden:10", "hidden:-1", "hidden:2"])
+def test_the_last_blocks_of_efficientnet_give_the_same_bits(tap: str) -> None:
+    tower = describe_tower("efficientnet-lite0", tap)[0]
+    size = (97, 65)
+    odd = EfficientNetLite0(tap, size)
+    odd.load_state_dict(tower.state_dict())
+    odd.freeze()
+    pixels = torch.randn(2, 3, *size)
+    features = odd(pixels)
+    assert odd.depth == {"hidden:10": 11, "hidden:-1": 17, "hidden:2": 3}[tap]
+    for n in range(odd.depth + 1):
+        hidden = odd.front(pixels, n)
+        assert hidden.shape[1:] == odd.front_shape(n)
+        assert odd.back(hidden, n).equal(features)
+        assert torch.allclose(odd.back(hidden.contiguous(), n), features, atol=1e-4)  # as rows of the cache are
+        check_tail(odd, n, size)
+    with pytest.raises(CheckpointError, match=f"at most {odd.depth}"):
+        check_tail(odd, odd.depth + 1, size)
+
+
+@pytest.mark.parametrize(
+    ("tap", "n", "expected"),
+    [
+        ("hidden:10", 3, ["_blocks.8", "_blocks.9", "_blocks.10"]),
+        ("hidden:10", 0, []),
+        ("hidden:-1", 2, ["_blocks.15", "_conv_head", "_bn1"]),
+    ],
+)
+def test_the_last_blocks_of_efficientnet_by_name(tap: str, n: int, expected: list[str]) -> None:
+    tower = EfficientNetLite0(tap, (64, 64))
+    names = {module: name for name, module in tower.named_modules()}
+    assert [names[block] for block in tower.last_blocks(n)] == expected
+
+
+def test_a_tower_without_blocks_is_never_tuned() -> None:
+    class Flat(Tower):
+        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+            return pixel_values.flatten(1)[:, None]
+
+    tower = Flat(grid=(1, 1), feature_width=12)
+    pixels = torch.randn(1, 3, 2, 2)
+    check_tail(tower, 0, (2, 2))
+    assert tower.back(tower.front(pixels, 0), 0).equal(tower(pixels))
+    assert tower.front_shape(0) == (1, 12)
+    with pytest.raises(CheckpointError, match="at most 0"):
+        check_tail(tower, 1, (2, 2))

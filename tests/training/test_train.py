@@ -8,18 +8,28 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image, ImageDraw
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+from typer.testing import CliRunner
 
-from safevlm_sdk.errors import DataError, RecipeError, TrainingError
+from safevlm_sdk.command.app import app
+from safevlm_sdk.errors import CheckpointError, DataError, RecipeError, TrainingError
+from safevlm_sdk.preprocess import preprocess
+from safevlm_sdk.raster import decode
+from safevlm_training.capture_variants import capture_variant
 from safevlm_training.checkpoint import checkpoint_digest, load_calibration, load_modules
 from safevlm_training.encode import Encoder
-from safevlm_training.fit import State
-from safevlm_training.train import train
+from safevlm_training.fit import State, judge
+from safevlm_training.metrics import Judged
+from safevlm_training.plan import plan_recipe
+from safevlm_training.risk_model import RiskModel
+from safevlm_training.train import load_encoder, train
 
 RECIPE = """
 schema = 1
@@ -53,6 +63,10 @@ path = "out"
 name = "Shapes: a test"
 license = "Apache-2.0"
 """
+
+
+TUNED = ("lr = 0.01", "lr = 0.01\nunfreeze_last = 1\ntower_lr = 0.01")
+CAPTURED = ('license = "CC0-1.0"', 'license = "CC0-1.0"\nvariants = 1\nweight = 2.0')
 
 
 def draw(path: Path, rng: np.random.Generator, *, risky: bool) -> None:
@@ -161,6 +175,109 @@ def test_same_recipe_same_bytes_and_the_caller_keeps_his_random_state(workspace:
     assert contents(first)["safety.safetensors"] != contents(other)["safety.safetensors"]
 
 
+def test_a_tuned_tower_is_in_the_checkpoint(workspace: Callable[..., Path]) -> None:
+    recipe = workspace("tuned", TUNED)
+    out = train(recipe, progress=False)
+    record = json.loads((out / "training.json").read_text())
+    tensors = safetensors.torch.load((out / "tower.safetensors").read_bytes())
+    assert {name.partition(".layers.")[2].split(".")[0] for name in tensors} == {"0"}
+    model = RiskModel.from_pretrained(out)
+    published = load_encoder(plan_recipe(recipe)).tower
+    assert record["tower"]["digest"] == published.digest
+    assert record["tower"]["tuned_digest"] == model.config.tower.digest == model.tower.digest != published.digest
+    before = published.state_dict()
+    for name, value in model.tower.state_dict().items():
+        assert value.equal(tensors.get(name, before[name]))
+    assert record["metrics"]["validation"]["auroc"] > 0.9
+    assert "vision tower (last 1 blocks tuned)" in (out / "README.md").read_text()
+    assert not (train(workspace("untuned"), progress=False) / "tower.safetensors").exists()
+    with pytest.raises(CheckpointError, match=r"unfreeze_last is 2, .*at most 1"):
+        train(workspace("deep", ("lr = 0.01", "lr = 0.01\nunfreeze_last = 2")), progress=False)
+
+
+def test_what_was_measured_is_what_the_checkpoint_does(
+    world: Path, workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cached half and the tuned half together are the saved model, up to the cache's float32."""
+    changes = ("[output]", '[cache]\ndtype = "float32"\n[output]')
+    kept: list[Judged] = []
+
+    def noted(*given: Any) -> Judged:
+        kept.append(judge(*given))
+        return kept[-1]
+
+    monkeypatch.setattr("safevlm_training.train.judge", noted)
+    out = train(workspace("measured", TUNED, changes), progress=False)
+    model = RiskModel.from_pretrained(out)
+    record = json.loads((out / "training.json").read_text())
+    found = []
+    for path in sorted((world / "images").rglob("*.png")) + sorted((world / "more").glob("[0-9].png")):
+        pixels = preprocess(decode(path, max_side=1024).frames[0].pixels, model.config.preprocessing)
+        with torch.inference_mode():
+            found.append(model(torch.from_numpy(pixels)[None])[0].type_logits[0].numpy())
+    judged = np.concatenate([one.type_logits for one in kept])
+    assert len(judged) == sum(record["metrics"][split]["images"] for split in ("validation", "calibration"))
+    distance = np.abs(judged[:, None] - np.array(found)[None]).max(axis=2).min(axis=1)
+    assert distance.max() < 1e-4
+
+
+def test_invented_captures_are_of_training_images_alone(
+    workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invented: list[tuple[str, int]] = []
+
+    def noted(pixels: np.ndarray, key: str, number: int) -> np.ndarray:
+        invented.append((key, number))
+        return capture_variant(pixels, key, number)
+
+    monkeypatch.setattr("safevlm_training.encode.capture_variant", noted)
+    recipe = workspace("captured", (CAPTURED[0], CAPTURED[1].replace("variants = 1", "variants = 2")))
+    out = train(recipe, progress=False)
+    record = json.loads((out / "training.json").read_text())
+    source = record["data"]["sources"][0]
+    trained = sum(source["splits"]["train"].values())
+    assert sorted(number for _, number in invented) == [1] * trained + [2] * trained
+    assert len({key for key, _ in invented}) == trained
+    assert record["data"]["invented_captures"] == 2 * trained
+    assert f"{2 * trained} invented captures" in (out / "README.md").read_text()
+    plain = json.loads((train(workspace("plain"), progress=False) / "training.json").read_text())
+    assert [one["splits"] for one in plain["data"]["sources"]] == [one["splits"] for one in record["data"]["sources"]]
+    assert (plain["encoder"], plain["data"]["invented_captures"]) == (record["encoder"], 0)
+    before = contents(out)
+    monkeypatch.setattr(Encoder, "encode", _stop)
+    assert contents(train(recipe, progress=False)) == before
+    monkeypatch.setattr("safevlm_training.encode.CAPTURE_VERSION", 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, progress=False)
+
+
+def test_another_seed_gives_other_weights_on_the_same_splits(workspace: Callable[..., Path]) -> None:
+    recipe = workspace("seeds")
+    first = train(recipe, progress=False)
+    before = contents(first)
+    cached = sorted((recipe.parent / "out.work" / "features").rglob("rows.bin"))
+    second = train(recipe, seed=1, out=recipe.parent / "seed-1", progress=False)
+    assert second == recipe.parent / "seed-1"
+    assert contents(first) == before
+    assert contents(second)["safety.safetensors"] != before["safety.safetensors"]
+    one, two = (json.loads((out / "training.json").read_text()) for out in (first, second))
+    assert (one["seed"], two["seed"]) == (0, 1)
+    assert one["data"] == two["data"]
+    assert sorted((recipe.parent).rglob("rows.bin")) == cached
+    assert "| seed | 1 |" in (second / "README.md").read_text()
+    stated = workspace("stated", ("epochs = 3", "epochs = 3\nseed = 1"))
+    assert contents(train(stated, progress=False)) == contents(second)
+    other = train(workspace("splits", ("epochs = 3", "epochs = 3\nsplit_seed = 1")), progress=False)
+    assert json.loads((other / "training.json").read_text())["data"] != one["data"]
+
+
+def test_the_command_takes_seed_and_output(workspace: Callable[..., Path]) -> None:
+    recipe = workspace("command")
+    ran = CliRunner().invoke(app, ["train", str(recipe), "--seed", "4", "--out", str(recipe.parent / "four")])
+    assert (ran.exit_code, ran.stdout) == (0, f"checkpoint: {recipe.parent / 'four'}\n")
+    assert json.loads((recipe.parent / "four" / "training.json").read_text())["seed"] == 4
+
+
 def test_a_second_run_computes_no_features(workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = workspace("again")
     first = contents(train(recipe, progress=False))
@@ -209,7 +326,7 @@ def test_the_best_epoch_is_kept_and_waiting_ends(
     kept: list[dict[str, torch.Tensor]] = []
 
     def keep(_: Path, state: State) -> None:
-        kept.append({name: value.clone() for name, value in state.modules.items()})
+        kept.append({name: value.clone() for name, value in state.weights.items()})
 
     def scripted(_: object) -> dict[str, float]:
         area, loss = next(script)
@@ -221,8 +338,8 @@ def test_the_best_epoch_is_kept_and_waiting_ends(
     record = json.loads((out / "training.json").read_text())
     assert (record["best_epoch"], len(record["history"])) == (3, 5)
     saved = load_modules(out).state_dict()
-    assert all(torch.equal(saved[name], value) for name, value in kept[2].items())
-    assert not all(torch.equal(saved[name], value) for name, value in kept[4].items())
+    assert all(torch.equal(saved[name.removeprefix("safety.")], value) for name, value in kept[2].items())
+    assert not all(torch.equal(saved[name.removeprefix("safety.")], value) for name, value in kept[4].items())
 
 
 def _stop(*_: object, **__: object) -> None:
@@ -269,7 +386,7 @@ import json, os, random, shutil, signal, sys, traceback
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from safevlm_training.recipe import plan_recipe
+from safevlm_training.plan import plan_recipe
 from safevlm_training.train import load_encoder, train
 
 def attempt(recipe, deadly):
@@ -349,7 +466,7 @@ print(json.dumps({"total": total, "kills": kills, "saved": saved, "outcomes": ou
 
 
 def test_killed_anywhere_and_run_again_gives_the_same_bytes(workspace: Callable[..., Path]) -> None:
-    recipe = workspace("killed")
+    recipe = workspace("killed", TUNED, CAPTURED)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_OFFLINE": "1"}
     arguments = [sys.executable, "-c", DRIVER, str(recipe), f"{recipe.parent.name}-"]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)

@@ -4,7 +4,7 @@ A cache is a folder for one encoder:
 
     rows.bin      one row of [T, D] numbers per image, back to back
     index.jsonl   one line per fact: which image is in which row, and which file has which bytes
-    lock          held by the one process that may write
+    lock          held by the one process that may write, until it has written everything it needs
 
 Rows are written and synced before the lines that name them, and each line carries its own checksum and that of its
 row. What a killed process left half-written is dropped when the cache is opened, and computed again.
@@ -58,11 +58,11 @@ class FeatureCache:
         self._files: dict[str, tuple[int, int, str]] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder / "lock")
+            self._lock: int | None = _lock(folder / "lock")
             try:
                 self._recover()
             except BaseException:
-                os.close(self._lock)
+                self.release()
                 raise
         except OSError as problem:
             raise TrainingError(f"{folder}: the feature cache cannot be opened ({problem.strerror})") from problem
@@ -73,7 +73,13 @@ class FeatureCache:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._lock)
+        self.release()
+
+    def release(self) -> None:
+        """Ends writing: other processes may now write, and this one goes on reading what it knows."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __contains__(self, image: str) -> bool:
         return image in self._rows
@@ -101,10 +107,12 @@ class FeatureCache:
         """Stores features [T, D] of images that are not here yet, for good when the call returns.
 
         Raises:
-            TrainingError: Features are not finite in the cache's dtype, or of another shape.
+            TrainingError: Features are not finite in the cache's dtype, or of another shape, or writing has ended.
         """
         if not features:
             return
+        if self._lock is None:
+            raise TrainingError(f"{self._rows_file.parent}: writing to this feature cache has ended; open it again")
         first = len(self._rows)
         rows, lines = [], []
         for number, (image, array) in enumerate(features, start=first):

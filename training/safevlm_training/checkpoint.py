@@ -2,7 +2,7 @@
 
     config.json          the configuration (`SafetyConfig`)
     safety.safetensors   projector, tokens and head
-    tower.safetensors    the tower, only where it was tuned
+    tower.safetensors    the tower's tuned weights, where some were tuned; the others are the published ones
     calibration.json     temperature and thresholds; a checkpoint without it decides nothing yet
     training.json        how it was trained: recipe, data digests, metrics
     README.md            the model card
@@ -67,7 +67,7 @@ def save_checkpoint(
     calibration: CheckpointCalibration | None = None,
     training: Mapping[str, Any] | None = None,
     card: str | None = None,
-    tower: nn.Module | None = None,
+    tower: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Writes a checkpoint; what an earlier one left in the folder and this one lacks is removed.
 
@@ -81,7 +81,7 @@ def save_checkpoint(
         calibration: None for an uncalibrated checkpoint.
         training: How it was trained, as plain values.
         card: The model card; written from the configuration unless given.
-        tower: A tuned tower to store beside; its digest must be the configuration's.
+        tower: Tuned weights of the tower by name; with the published others they have the configuration's digest.
 
     Raises:
         CheckpointError: The thresholds are not the covered risks', or the folder cannot be written.
@@ -94,7 +94,7 @@ def save_checkpoint(
         CALIBRATION_FILE: None if calibration is None else pretty_json(calibration),
         TRAINING_FILE: None if training is None else pretty_json(dict(training)),
         TOWER_FILE: None if tower is None else _tensor_bytes(tower),
-        SAFETY_FILE: _tensor_bytes(modules),
+        SAFETY_FILE: _tensor_bytes({name: value.float() for name, value in modules.state_dict().items()}),
         CARD_FILE: (card or model_card(config, *decides)).encode("utf-8"),
         CONFIG_FILE: config_bytes(config),
     }
@@ -157,7 +157,7 @@ def load_naming(path: str | Path) -> Naming:
 
 
 def load_tower_state(path: str | Path) -> dict[str, Tensor] | None:
-    """The tuned tower's weights; None where the checkpoint uses the published ones.
+    """The tower's tuned weights; None where the checkpoint uses the published ones alone.
 
     Raises:
         CheckpointError: The file is damaged.
@@ -212,11 +212,10 @@ def _check_thresholds(found: CheckpointCalibration, config: SafetyConfig, where:
         raise CheckpointError(f"{where}: thresholds are for {names}, but the gate covers {sorted(config.coverage)}")
 
 
-def _tensor_bytes(module: nn.Module) -> bytes:
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
-    if isinstance(module, SafetyModules):
-        state = {name: tensor.float() for name, tensor in state.items()}
-    data: bytes = safetensors.torch.save(state)
+def _tensor_bytes(state: Mapping[str, Tensor]) -> bytes:
+    data: bytes = safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    )
     return data
 
 

@@ -120,13 +120,13 @@ def refuse(bad: Sequence[BadRow], listed: Path) -> None:
     )
 
 
-def check_splits(present: Iterable[tuple[Split, str, str]], labels: Labels, sources: Sequence[str]) -> None:
+def check_splits(present: Iterable[tuple[Split, str, str]], labels: Labels, bounds: Sequence[Sequence[str]]) -> None:
     """Refuses a data set that training or calibration would have nothing to learn from.
 
     Args:
         present: (split, category, name of the recipe's source) of every example.
         labels: Which categories must be there.
-        sources: Names of those whose safe images set the thresholds; empty for all.
+        bounds: Of each bound that sets thresholds, the names of those whose safe images count; empty for all.
 
     Raises:
         DataError: Naming every split and category that has no example.
@@ -136,8 +136,9 @@ def check_splits(present: Iterable[tuple[Split, str, str]], labels: Labels, sour
     wanted = [(split, category) for split in SPLITS[:2] for category in (*labels.covered, SAFE)]
     missing = [f"{category} in {split}" for split, category in wanted if (split, category) not in pairs]
     counted = [s for split, category, s in found if split == "calibration" and category == SAFE]
-    if not any(not sources or name in sources for name in counted):
-        missing.append("safe in calibration" + (f" from {', '.join(sources)}" if sources else ""))
+    for sources in bounds:
+        if not any(not sources or name in sources for name in counted):
+            missing.append("safe in calibration" + (f" from {', '.join(sources)}" if sources else ""))
     if missing:
         raise DataError(
             f"no example of: {'; '.join(missing)}. Add images, or change `splits` of the sources or the rows' "

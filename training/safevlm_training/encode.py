@@ -16,23 +16,31 @@ from safevlm_sdk.preprocess import preprocess
 from safevlm_sdk.raster import DEFAULT_LIMITS, decode, read_source
 from safevlm_sdk.strict import canonical_json, digest
 from safevlm_training.cache import FeatureCache
+from safevlm_training.capture_variants import CAPTURE_VERSION, capture_variant
 from safevlm_training.config import SafetyConfig
 from safevlm_training.data import BadRow, Example
 from safevlm_training.progress import Progress
 from safevlm_training.splits import Item
 from safevlm_training.towers.tower import Tower
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 COMMIT = 16
 HEAD = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """A tower and everything before it."""
+    """A tower, or its front, and everything before it.
+
+    Attributes:
+        tower: With its published weights.
+        config: Of what is trained on it.
+        unfreeze_last: How many of its last blocks before the tap are tuned, and so are not the encoder's.
+    """
 
     tower: Tower
     config: SafetyConfig
+    unfreeze_last: int = 0
 
     def digest(self, dtype: str) -> str:
         """`sha256:…` of whatever decides a cached row."""
@@ -47,22 +55,24 @@ class Encoder:
             "feature_width": config.feature_width,
             "dtype": dtype,
         }
+        if self.unfreeze_last:
+            parts["unfreeze_last"] = self.unfreeze_last
         return digest(canonical_json(parts))
 
     def open_cache(self, root: Path, dtype: str) -> FeatureCache:
         """The cache of this encoder below `root`."""
-        rows, columns = self.config.grid
         name = self.digest(dtype).removeprefix("sha256:")[:16]
-        return FeatureCache(root / name, shape=(rows * columns, self.config.feature_width), dtype=dtype)
+        return FeatureCache(root / name, shape=self.tower.front_shape(self.unfreeze_last), dtype=dtype)
 
-    def encode(self, path: Path, image: str) -> NDArray[np.float32]:
-        """Features [T, D] of one file.
+    def encode(self, path: Path, image: str, variants: Sequence[int] = (0,)) -> list[NDArray[np.float32]]:
+        """Features [T, D] of one file, or what enters the first tuned block, [T, C]; one array per variant.
 
         One image at a time: the row then depends on its image alone, and not on which others were in a batch.
 
         Args:
             path: Of the file.
             image: sha256 that its bytes had when the data set was read.
+            variants: Numbers of invented captures; 0 is the image itself.
 
         Raises:
             ImageError: It cannot be decoded.
@@ -72,10 +82,20 @@ class Encoder:
         if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != image:
             raise DataError(f"{path}: changed while it was being read; leave the images alone and run again")
         raster = decode(data, max_side=self.config.raster_max_side)
-        pixels = preprocess(raster.frames[0].pixels, self.config.preprocessing)
+        seen = raster.frames[0].pixels
+        return [self._row(capture_variant(seen, image, number) if number else seen) for number in variants]
+
+    def _row(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        prepared = torch.from_numpy(preprocess(pixels, self.config.preprocessing))[None]
         with torch.inference_mode():
-            features: torch.Tensor = self.tower(torch.from_numpy(pixels)[None])
+            # Convolutions are a quarter faster this way.
+            features = self.tower.front(prepared.contiguous(memory_format=torch.channels_last), self.unfreeze_last)
         return features[0].float().numpy()
+
+
+def row_key(item: Item) -> str:
+    """Name of an item's row in the cache; an invented capture's carries the version of how it is invented."""
+    return f"{item.image}/{CAPTURE_VERSION}.{item.variant}" if item.variant else item.image
 
 
 def hash_images(
@@ -117,24 +137,31 @@ def _reason(problem: ImageError) -> str:
 def fill_cache(
     cache: FeatureCache, encoder: Encoder, items: Sequence[Item], progress: Progress
 ) -> tuple[BadRow, ...]:
-    """Computes what the cache lacks, and returns the rows whose image cannot be decoded.
+    """Computes what the cache lacks, decoding each image once, and returns the rows whose image cannot be decoded.
 
     Raises:
         DataError: An image changed meanwhile.
         TrainingError: Features are not finite.
     """
-    missing = {item.image: item.example.path for item in items if item.image not in cache}
+    missing: dict[str, dict[str, Item]] = {}
+    for item in items:
+        if row_key(item) not in cache:
+            missing.setdefault(item.image, {})[row_key(item)] = item
     reasons: dict[str, str] = {}
     pending: list[tuple[str, NDArray[np.floating]]] = []
-    for image, path in progress.over(list(missing.items()), "compute features"):
+    for image, wanted in progress.over(list(missing.items()), "compute features"):
+        path = next(iter(wanted.values())).example.path
         try:
-            pending.append((image, encoder.encode(path, image)))
+            rows = encoder.encode(path, image, [item.variant for item in wanted.values()])
+            pending += zip(wanted, rows, strict=True)
         except ImageError as problem:
             reasons[image] = _reason(problem)
-        if len(pending) == COMMIT:
+        if len(pending) >= COMMIT:
             cache.add(pending)
             pending = []
     cache.add(pending)
     return tuple(
-        BadRow(where=item.example.where, reason=reasons[item.image]) for item in items if item.image in reasons
+        BadRow(where=item.example.where, reason=reasons[item.image])
+        for item in items
+        if item.image in reasons and not item.variant
     )

@@ -20,11 +20,12 @@ from torch import Tensor
 from safevlm_sdk.atomic import publish_file
 from safevlm_sdk.errors import TrainingError
 from safevlm_training.cache import FeatureCache
+from safevlm_training.encode import row_key
 from safevlm_training.metrics import Judged, ranking
-from safevlm_training.modules import SafetyModules
 from safevlm_training.progress import Progress
 from safevlm_training.recipe import TrainRecipe
 from safevlm_training.splits import Item
+from safevlm_training.trainable import Trainable
 
 LOSS_SCALE = 10.0
 MAX_GRAD_NORM = 1.0
@@ -40,6 +41,7 @@ class Labelled:
         labels: Names of the types in logit order.
         types: [N], index of each item's type.
         levels: [N], 0 to 3.
+        weights: [N], how often each image is drawn, relative to the others.
     """
 
     cache: FeatureCache
@@ -47,14 +49,17 @@ class Labelled:
     labels: tuple[str, ...]
     types: NDArray[np.int64]
     levels: NDArray[np.int64]
+    weights: NDArray[np.float64]
 
     def features(self, rows: NDArray[np.int64]) -> Tensor:
-        """float32 [len(rows), T, D]."""
-        return torch.from_numpy(self.cache.read([self.items[row].image for row in rows]))
+        """float32 [len(rows), T, D], or [len(rows), T, C] of what enters the first tuned block."""
+        return torch.from_numpy(self.cache.read([row_key(self.items[row]) for row in rows]))
 
 
-def labelled(cache: FeatureCache, items: Sequence[Item], labels: tuple[str, ...]) -> Labelled:
-    """Items whose features are in the cache, with their labels as arrays."""
+def labelled(
+    cache: FeatureCache, items: Sequence[Item], labels: tuple[str, ...], weights: Mapping[str, float]
+) -> Labelled:
+    """Items whose features are in the cache, with their labels and the weights of their sources as arrays."""
     types = [labels.index(item.example.category) for item in items]
     levels = [item.example.level for item in items]
     return Labelled(
@@ -63,6 +68,7 @@ def labelled(cache: FeatureCache, items: Sequence[Item], labels: tuple[str, ...]
         labels=labels,
         types=np.array(types, dtype=np.int64),
         levels=np.array(levels, dtype=np.int64),
+        weights=np.array([weights[item.example.origin] for item in items], dtype=np.float64),
     )
 
 
@@ -72,7 +78,7 @@ class State:
 
     fingerprint: str
     epoch: int
-    modules: Mapping[str, Any]
+    weights: Mapping[str, Any]
     optimizer: Mapping[str, Any]
     best_epoch: int
     best: Mapping[str, Any]
@@ -80,7 +86,7 @@ class State:
 
 
 def fit(
-    modules: SafetyModules,
+    model: Trainable,
     train: Labelled,
     validation: Labelled,
     recipe: TrainRecipe,
@@ -89,13 +95,13 @@ def fit(
     fingerprint: str,
     progress: Progress,
 ) -> State:
-    """Trains `modules` and leaves the best epoch's weights in them.
+    """Trains `model` and leaves the best epoch's weights in it, and so in the tower whose blocks it shares.
 
     The state is written after each epoch. Weights are drawn from the seed, the order of images from seed and epoch,
-    and the modules have no dropout, so that going on from a state gives what an unbroken run gives, bit for bit.
+    and the model has no dropout, so that going on from a state gives what an unbroken run gives, bit for bit.
 
     Args:
-        modules: Initialised from the recipe's seed.
+        model: Its modules are initialised from the recipe's seed, its blocks are the published ones.
         train: To learn from.
         validation: To choose the epoch.
         recipe: How.
@@ -107,62 +113,63 @@ def fit(
         TrainingError: The state belongs to another run, or the loss is not finite.
     """
     steps = math.ceil(len(train.items) / recipe.batch_size)
-    optimizer = torch.optim.AdamW(modules.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    weights = class_weights(train.types, len(train.labels), recipe.class_weights)
+    optimizer = model.optimizer(recipe)
+    weights = class_weights(train, recipe.class_weights)
     state = load_state(state_file, fingerprint)
     if state is not None:
-        modules.load_state_dict(dict(state.modules))
+        model.load_state_dict(dict(state.weights))
         optimizer.load_state_dict(dict(state.optimizer))
     with _deterministic():
         for epoch in range(1 if state is None else state.epoch + 1, recipe.epochs + 1):
             if state is not None and state.epoch - state.best_epoch >= recipe.early_stopping.patience:
                 break
-            modules.train()
+            model.train()
             losses = []
-            order = np.random.default_rng([recipe.seed, epoch]).permutation(len(train.items)).astype(np.int64)
+            order = epoch_order(train.weights, recipe.seed, epoch)
             batches = np.array_split(order, np.arange(1, steps) * recipe.batch_size)
             for step, rows in enumerate(progress.over(batches, f"epoch {epoch}"), start=(epoch - 1) * steps):
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(step, steps * recipe.epochs, recipe)
-                loss = batch_loss(modules, train, rows, weights, recipe)
+                    group["lr"] = learning_rate(step, steps * recipe.epochs, group["peak"], recipe.warmup)
+                loss = batch_loss(model, train, rows, weights, recipe)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(modules.parameters(), MAX_GRAD_NORM)
+                torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
                 optimizer.step()
                 losses.append(float(loss.detach()))
             if not np.isfinite(losses).all():
                 raise TrainingError(f"epoch {epoch}: the loss is not finite; lower lr, which is {recipe.lr}")
-            found = ranking(judge(modules, validation, recipe.batch_size))
+            found = ranking(judge(model, validation, recipe.batch_size))
             entry = {"epoch": epoch, "train_loss": float(np.mean(losses)), "validation": found}
-            state = _advance(state, entry, modules, optimizer, recipe, fingerprint)
+            state = _advance(state, entry, model, optimizer, recipe, fingerprint)
             save_state(state_file, state)
             progress.say(_line(entry))
     if state is None:
         raise TrainingError("nothing was trained: epochs must be at least 1")
-    modules.load_state_dict(dict(state.best))
-    modules.eval()
+    model.load_state_dict(dict(state.best))
+    model.eval()
+    model.blocks.requires_grad_(False)
     return state
 
 
 def batch_loss(
-    modules: SafetyModules, train: Labelled, rows: NDArray[np.int64], weights: Tensor | None, recipe: TrainRecipe
+    model: Trainable, train: Labelled, rows: NDArray[np.int64], weights: Tensor | None, recipe: TrainRecipe
 ) -> Tensor:
     """10 x (cross-entropy of the type + weighted negative log-likelihood of the level), as in arXiv 2405.13581."""
-    output = modules(train.features(rows))
+    output = model(train.features(rows))
     types, levels = torch.from_numpy(train.types[rows]), torch.from_numpy(train.levels[rows])
     type_loss = F.cross_entropy(output.type_logits, types, weight=weights, label_smoothing=recipe.label_smoothing)
     level_loss = F.nll_loss(output.level_logprobs, levels)
     return LOSS_SCALE * (type_loss + recipe.level_weight * level_loss)
 
 
-def judge(modules: SafetyModules, data: Labelled, batch_size: int) -> Judged:
-    """What the modules say of every item."""
-    modules.eval()
+def judge(model: Trainable, data: Labelled, batch_size: int) -> Judged:
+    """What the model says of every item."""
+    model.eval()
     types, levels = [], []
     with torch.inference_mode():
         for start in range(0, len(data.items), batch_size):
             rows = np.arange(start, min(start + batch_size, len(data.items)), dtype=np.int64)
-            output = modules(data.features(rows))
+            output = model(data.features(rows))
             types.append(output.type_logits.double().numpy())
             levels.append(output.level_logprobs.double().numpy())
     return Judged(
@@ -176,20 +183,37 @@ def judge(modules: SafetyModules, data: Labelled, batch_size: int) -> Judged:
     )
 
 
-def learning_rate(step: int, total: int, recipe: TrainRecipe) -> float:
-    """Linear warm-up to `recipe.lr`, then a cosine to zero; `step` counts from 0."""
-    warmup = round(recipe.warmup * total)
+def learning_rate(step: int, total: int, peak: float, share: float) -> float:
+    """Linear warm-up to `peak` over a share of all steps, then a cosine to zero; `step` counts from 0."""
+    warmup = round(share * total)
     if step < warmup:
-        return recipe.lr * (step + 1) / warmup
-    return recipe.lr * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def class_weights(types: NDArray[np.int64], size: int, kind: str) -> Tensor | None:
-    """[C + 1] inverse frequencies with mean 1 over the images; None for equal weights."""
+def epoch_order(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """The rows of one epoch in random order, as many as there are images.
+
+    An image comes as often as its share of the weights says, rounded up or down by chance: with equal weights, once.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    size = len(weights)
+    shuffled = rng.permutation(size).astype(np.int64)
+    if (weights == weights[0]).all():
+        return shuffled
+    ends = np.cumsum(weights[shuffled]) / weights.sum()
+    places = np.searchsorted(ends, (np.arange(size) + rng.random()) / size, side="right")
+    return rng.permutation(shuffled[np.minimum(places, size - 1)])
+
+
+def class_weights(train: Labelled, kind: str) -> Tensor | None:
+    """[C + 1] inverse frequencies with mean 1 over the images as they are drawn; None for equal weights."""
     if kind == "none":
         return None
-    counts = np.bincount(types, minlength=size)
-    return torch.tensor(len(types) / (size * np.maximum(counts, 1)), dtype=torch.float32)
+    size = len(train.labels)
+    counts = np.bincount(train.types, weights=train.weights, minlength=size)
+    share = train.weights.sum() / (size * np.where(counts > 0, counts, 1))
+    return torch.tensor(share, dtype=torch.float32)
 
 
 def save_state(path: Path, state: State) -> None:
@@ -226,19 +250,19 @@ def load_state(path: Path, fingerprint: str) -> State | None:
 def _advance(
     state: State | None,
     entry: dict[str, Any],
-    modules: SafetyModules,
+    model: Trainable,
     optimizer: torch.optim.Optimizer,
     recipe: TrainRecipe,
     fingerprint: str,
 ) -> State:
-    weights = {name: value.detach().clone() for name, value in modules.state_dict().items()}
+    weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
     history = [*(state.history if state else []), entry]
     best = max(history, key=lambda past: _merit(past, recipe.early_stopping.metric))  # the first of equals
     improved = state is None or best["epoch"] == entry["epoch"]
     return State(
         fingerprint=fingerprint,
         epoch=entry["epoch"],
-        modules=weights,
+        weights=weights,
         optimizer=optimizer.state_dict(),
         best_epoch=best["epoch"],
         best=weights if improved or state is None else state.best,

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from safevlm_sdk.errors import DataError
-from safevlm_training.data import BadRow, Example, Labels, Split
+from safevlm_sdk.rows import ENDINGS, ImageRow, parse_row
+from safevlm_training.data import BadRow, Example, Labels
 from safevlm_training.recipe import SourceRecipe
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 
+class _Row(ImageRow, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One line; training needs the category."""
 
-class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One line; `meta` holds whatever its writer wants to keep and is not read."""
-
-    image: str
     category: str
-    level: int | str | None = None
-    group: str | None = None
-    source: str | None = None
-    split: Split | None = None
-    meta: dict[str, Any] = {}
 
 
 def read_sources(
@@ -42,11 +33,16 @@ def read_sources(
             if source.kind == "folder":
                 rows += read_folder(path, source.name, labels, category=source.category)
             else:
-                rows += read_jsonl(path, source.name, labels)
+                left_out = {f"{source.name}/{name}" for name in source.without}
+                rows += (row for row in read_jsonl(path, source.name, labels) if _source(row) not in left_out)
         except OSError as problem:
             raise DataError(f"source {source.name!r}: {path} cannot be read ({problem.strerror})") from problem
     examples = tuple(row for row in rows if isinstance(row, Example))
     return examples, tuple(row for row in rows if isinstance(row, BadRow))
+
+
+def _source(row: Example | BadRow) -> str | None:
+    return row.source if isinstance(row, Example) else None
 
 
 def read_folder(
@@ -73,7 +69,7 @@ def read_jsonl(file: Path, source: str, labels: Labels) -> Iterator[Example | Ba
         if not line.strip():
             continue
         try:
-            yield _from_row(_parse(line), file.parent, source, labels, where)
+            yield _from_row(parse_row(line, _Row), file.parent, source, labels, where)
         except (ValueError, RecursionError, msgspec.MsgspecError) as problem:
             yield BadRow(where=where, reason=str(problem))
 
@@ -97,10 +93,6 @@ def _from_folder(path: Path, parts: tuple[str, ...], source: str, labels: Labels
     )
 
 
-def _parse(line: bytes) -> _Row:
-    return msgspec.convert(json.loads(line.decode("utf-8"), object_pairs_hook=_unique), _Row, strict=True)
-
-
 def _from_row(row: _Row, folder: Path, source: str, labels: Labels, where: str) -> Example:
     if row.group == "":
         raise ValueError("`group` is empty; name the group, or leave it out")
@@ -119,10 +111,3 @@ def _image(path: Path) -> Path:
     if "\0" in str(path) or not path.is_file():
         raise ValueError(f"there is no image file at {str(path)!r}")
     return path
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key appears twice")
-    return found

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from safevlm_sdk.atomic import require_publishable
 from safevlm_sdk.errors import RecipeError
 from safevlm_sdk.strict import from_toml
-from safevlm_sdk.taxonomy import SAFE, Taxonomy, load_taxonomy
-from safevlm_training.checkpoint import CHECKPOINT_FILES, TRAINING_FILE
-from safevlm_training.config import CONFIG_FILE, tap_layer
+from safevlm_sdk.taxonomy import SAFE
+from safevlm_training.config import tap_layer
+
+MAX_VARIANTS = 100
+MAX_WEIGHT = 1000
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -94,6 +92,10 @@ class SourceRecipe(_Strict, frozen=True):
         path: Of the folder or file, relative to the recipe.
         license: SPDX expression, or a sentence, of the images.
         splits: Shares of the splits.
+        without: Rows of JSON lines that name one of these as their own `source` are left out.
+        variants: How many invented captures of each image of the training split are trained on beside it: the same
+            picture in other light, blur, tone, noise, compression and frame.
+        weight: How often its images of the training split are drawn, relative to those of the others.
     """
 
     name: str
@@ -102,8 +104,20 @@ class SourceRecipe(_Strict, frozen=True):
     license: str
     category: str | None = None
     splits: Fractions = Fractions()
+    without: tuple[str, ...] = ()
+    variants: int = 0
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
+        if not (0 <= self.variants <= MAX_VARIANTS and 0 < self.weight <= MAX_WEIGHT):
+            raise ValueError(
+                f"source {self.name!r}: variants must lie in 0 to {MAX_VARIANTS}, and weight above 0 and at most "
+                f"{MAX_WEIGHT}; they are {self.variants} and {self.weight}"
+            )
+        if self.without and self.kind != "jsonl":
+            raise ValueError(
+                f'source {self.name!r}: `without` goes with kind = "jsonl"; images in folders have no source'
+            )
         if self.category is not None and self.kind != "folder":
             raise ValueError(
                 f'source {self.name!r}: `category` goes with kind = "folder"; the rows of JSON lines say theirs'
@@ -127,12 +141,16 @@ class TrainRecipe(_Strict, frozen=True):
         epochs: At most.
         batch_size: Images per step.
         lr: Peak learning rate of AdamW.
+        unfreeze_last: How many of the tower's last blocks before the tap are tuned; 0 leaves it frozen. The cache
+            then holds what enters the first of them.
+        tower_lr: Peak learning rate of AdamW for the tuned blocks.
         weight_decay: Of AdamW.
         warmup: Share of all steps in which the learning rate rises; it then falls along a cosine.
         level_weight: Of the level loss beside the type loss.
         class_weights: "balanced" weighs each category by the inverse of its frequency.
         label_smoothing: Of the type loss.
-        seed: Of the weights, the order and the splits.
+        seed: Of the weights and the order; `safevlm train --seed` sets another.
+        split_seed: Of the splits.
         early_stopping: When to stop.
     """
 
@@ -140,25 +158,32 @@ class TrainRecipe(_Strict, frozen=True):
     epochs: int = 20
     batch_size: int = 64
     lr: float = 1e-3
+    unfreeze_last: int = 0
+    tower_lr: float = 1e-4
     weight_decay: float = 0.01
     warmup: float = 0.05
     level_weight: float = 1.0
     class_weights: Literal["balanced", "none"] = "balanced"
     label_smoothing: float = 0.0
     seed: int = 0
+    split_seed: int = 0
     early_stopping: EarlyStopping = EarlyStopping()
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.early_stopping.patience) < 1 or not 0 <= self.seed < 2**63:
-            raise ValueError("epochs, batch_size and patience must be at least 1; seed at least 0 and below 2**63")
-        if not (0 < self.lr < 10 and 0 <= self.weight_decay < 10 and 0 <= self.level_weight < 1000):
-            raise ValueError("lr must lie between 0 and 10; weight_decay and level_weight must not be negative")
+        if min(self.epochs, self.batch_size, self.early_stopping.patience) < 1 or self.unfreeze_last < 0:
+            raise ValueError("epochs, batch_size and patience must be at least 1, and unfreeze_last at least 0")
+        if not (0 <= self.seed < 2**63 and 0 <= self.split_seed < 2**63):
+            raise ValueError("seed and split_seed must be at least 0 and below 2**63")
+        if not (0 < self.lr < 10 and 0 < self.tower_lr < 10):
+            raise ValueError("lr and tower_lr must lie between 0 and 10")
+        if not (0 <= self.weight_decay < 10 and 0 <= self.level_weight < 1000):
+            raise ValueError("weight_decay and level_weight must not be negative")
         if not (0 <= self.warmup < 1 and 0 <= self.label_smoothing < 1):
             raise ValueError("warmup and label_smoothing are shares: at least 0 and below 1")
 
 
-class CalibrationRecipe(_Strict, frozen=True):
-    """How the first thresholds are set.
+class FlagBound(_Strict, frozen=True):
+    """How often harmless images may be flagged.
 
     Attributes:
         flag_at_most: Largest share of the safe groups of the calibration split that may be flagged.
@@ -172,6 +197,21 @@ class CalibrationRecipe(_Strict, frozen=True):
     def __post_init__(self) -> None:
         if not 0.0 <= self.flag_at_most < 1.0:
             raise ValueError(f"flag_at_most is {self.flag_at_most}; it is a share: at least 0 and below 1")
+
+
+class CalibrationRecipe(FlagBound, frozen=True):
+    """How the first thresholds are set: by one bound, or by several, as one for photographs and one for documents.
+
+    Attributes:
+        also: Further bounds; the thresholds keep all of them.
+    """
+
+    also: tuple[FlagBound, ...] = ()
+
+    @property
+    def bounds(self) -> tuple[FlagBound, ...]:
+        """Every bound."""
+        return (self, *self.also)
 
 
 class CacheRecipe(_Strict, frozen=True):
@@ -205,39 +245,9 @@ class Recipe(_Strict, frozen=True):
         names = [source.name for source in self.data]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"[[data]] names are {names}; give at least one source, and each its own name")
-        unknown = set(self.calibration.sources) - set(names)
+        unknown = {name for bound in self.calibration.bounds for name in bound.sources} - set(names)
         if unknown:
             raise ValueError(f"calibration.sources names {sorted(unknown)}; the sources are {names}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A recipe whose every reference was looked at.
-
-    Attributes:
-        recipe: As written.
-        folder: That of the recipe; relative paths start here.
-        taxonomy: Loaded.
-        tower: Name or absolute folder of the tower.
-        sources: Path of each source, in the order of the recipe.
-        output: The checkpoint folder.
-        work: Folder beside the output for what a training run keeps to go on from.
-        cache: Folder of the feature caches.
-    """
-
-    recipe: Recipe
-    folder: Path
-    taxonomy: Taxonomy
-    tower: str
-    sources: tuple[Path, ...]
-    output: Path
-    work: Path
-    cache: Path
-
-    @property
-    def bad_rows(self) -> Path:
-        """Where bad rows are listed."""
-        return self.output.with_name(self.output.name + ".bad_rows.jsonl")
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -251,67 +261,3 @@ def load_recipe(path: str | Path) -> Recipe:
     except OSError as problem:
         raise RecipeError(f"{path}: cannot be read ({problem.strerror}); give the path of a recipe") from problem
     return from_toml(text, Recipe, error=RecipeError, where=str(path))
-
-
-def plan_recipe(path: str | Path) -> Plan:
-    """Reads a recipe and checks whatever can be checked before work starts.
-
-    Raises:
-        RecipeError: A source is missing, a risk is not in the taxonomy, or the output is in the way or among images.
-        TaxonomyError: The taxonomy cannot be read.
-    """
-    recipe = load_recipe(path)
-    folder = Path(path).resolve().parent
-    taxonomy = load_taxonomy(_taxonomy(recipe.model.taxonomy, folder))
-    unknown = [risk for risk in recipe.model.coverage if risk not in taxonomy.categories]
-    if unknown:
-        known = ", ".join(taxonomy.categories)
-        raise RecipeError(f"{path}: [model.coverage] names {unknown}; taxonomy {taxonomy.name!r} has: {known}")
-    sources = tuple(Path(os.path.normpath(folder / source.path)) for source in recipe.data)
-    for source, place in zip(recipe.data, sources, strict=True):
-        if not (place.is_dir() if source.kind == "folder" else place.is_file()):
-            raise RecipeError(f"{path}: source {source.name!r} has no {source.kind} at {place}; correct its path")
-    output = (folder / recipe.output.path).resolve()
-    work = output.with_name(output.name + ".work")
-    cache = work / "features" if recipe.cache.path is None else folder / recipe.cache.path
-    written = {"[output] path": output, "the work folder": work, "[cache] path": cache.resolve()}
-    for source, place in zip(recipe.data, sources, strict=True):
-        _keep_apart(written, output, source, place.resolve(), str(path))
-    require_publishable(output, is_checkpoint, error=RecipeError)
-    return Plan(
-        recipe=recipe,
-        folder=folder,
-        taxonomy=taxonomy,
-        tower=_tower(recipe.model.tower, folder),
-        sources=sources,
-        output=output,
-        work=work,
-        cache=cache,
-    )
-
-
-def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder is a trained checkpoint and holds nothing else, so that training may replace it."""
-    found = {entry.name for entry in folder.iterdir() if entry.is_file()}
-    return {CONFIG_FILE, TRAINING_FILE} <= found <= CHECKPOINT_FILES and len(found) == len(os.listdir(folder))
-
-
-def _keep_apart(written: Mapping[str, Path], output: Path, source: SourceRecipe, place: Path, where: str) -> None:
-    """Refuses to write among the images of a source, or to replace them."""
-    for name, target in written.items():
-        if source.kind == "folder" and target.is_relative_to(place):
-            raise RecipeError(
-                f"{where}: {name} is {target}, which lies in source {source.name!r} at {place}; name another folder"
-            )
-    if place.is_relative_to(output):
-        raise RecipeError(
-            f"{where}: [output] path is {output}, which holds source {source.name!r} at {place}; name another folder"
-        )
-
-
-def _taxonomy(name: str, folder: Path) -> str | Path:
-    return folder / name if name.endswith(".toml") else name
-
-
-def _tower(name: str, folder: Path) -> str:
-    return str((folder / name).resolve()) if (folder / name).is_dir() else name

@@ -13,7 +13,7 @@ from safevlm_sdk.errors import CheckpointError
 from safevlm_training.checkpoint import CheckpointCalibration, load_modules, load_tower_state, save_checkpoint
 from safevlm_training.config import SafetyConfig
 from safevlm_training.modules import SafetyModules, SafetyOutput
-from safevlm_training.towers.load import check_digest, load_tower
+from safevlm_training.towers.load import check_digest, load_tower, tuned_weights
 from safevlm_training.towers.tower import Tower
 
 
@@ -23,7 +23,7 @@ class RiskModel(nn.Module):
     Args:
         tower: Frozen, or tuned by whoever unfroze it.
         modules: Projector, tokens and head.
-        tuned_tower: The tower's weights are not the published ones, so that saving must include them.
+        tuned_tower: Some of the tower's weights are not the published ones, so that saving must include them.
 
     Raises:
         CheckpointError: The tower's grid or width is not what the modules expect.
@@ -79,15 +79,18 @@ class RiskModel(nn.Module):
         training: Mapping[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
-        """Writes a checkpoint folder; a tower that differs from the published one is written too.
+        """Writes a checkpoint folder; where the tower differs from the published one, its tuned weights are in it.
 
         Raises:
-            CheckpointError: The thresholds are not the covered risks', or the folder cannot be written.
+            CheckpointError: The thresholds are not the covered risks', the published tower is gone, or the folder
+                cannot be written.
         """
         found = self.tower.digest
         if found != self.config.tower.digest:
             tower = msgspec.structs.replace(self.config.tower, digest=found)
             self.safety.config = msgspec.structs.replace(self.config, tower=tower)
             self.tuned_tower = True
-        tuned = self.tower if self.tuned_tower else None
+        tuned = None
+        if self.tuned_tower:
+            tuned = tuned_weights(self.tower, self.config.tower, self.config.preprocessing) or None
         save_checkpoint(path, self.safety, calibration=calibration, training=training, card=card, tower=tuned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safevlm_training.data import BadRow, Example, Split
 from safevlm_training.recipe import Fractions
@@ -20,12 +20,14 @@ class Item:
         image: sha256 of the file's bytes, in hexadecimal.
         group: Name of the connected group.
         split: Where the whole group went.
+        variant: Number of an invented capture of the image; 0 is the image itself.
     """
 
     example: Example
     image: str
     group: str
     split: Split
+    variant: int = 0
 
 
 def assign(
@@ -58,6 +60,21 @@ def assign(
             placed[row] = Item(example=examples[row], image=images[row], group=name, split=split)
     items = tuple(placed[row] for row in sorted(placed) if row not in bad)
     return items, tuple(bad[row] for row in sorted(bad))
+
+
+def invented_captures(items: Sequence[Item], variants: Mapping[str, int]) -> tuple[Item, ...]:
+    """The captures that training sees beside the images; images of other splits have none.
+
+    Args:
+        items: Images.
+        variants: Name of a source of the recipe to the number of captures of each of its images.
+    """
+    return tuple(
+        replace(item, variant=number)
+        for item in items
+        if item.split == "train"
+        for number in range(1, variants[item.example.origin] + 1)
+    )
 
 
 def draw(group: str, fractions: Fractions, seed: int) -> Split:

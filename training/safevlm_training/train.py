@@ -17,37 +17,47 @@ from safevlm_sdk.errors import RecipeError, TrainingError
 from safevlm_sdk.strict import canonical_json, digest
 from safevlm_sdk.version import __version__
 from safevlm_training.cache import FeatureCache
-from safevlm_training.checkpoint import CheckpointCalibration, save_checkpoint
+from safevlm_training.capture_variants import CAPTURE_VERSION
+from safevlm_training.checkpoint import CheckpointCalibration
 from safevlm_training.config import SafetyConfig, edge_config, paper_config
 from safevlm_training.data import SPLITS, BadRow, Labels, Split, check_splits, refuse, write_bad_rows
-from safevlm_training.encode import Encoder, fill_cache, hash_images
+from safevlm_training.encode import Encoder, fill_cache, hash_images, row_key
 from safevlm_training.fit import State, fit, judge, labelled
 from safevlm_training.metrics import Judged, evaluate, flag_rates
 from safevlm_training.modules import SafetyModules
+from safevlm_training.plan import Plan, is_checkpoint, plan_recipe
 from safevlm_training.progress import Progress
 from safevlm_training.readers import read_sources
-from safevlm_training.recipe import Plan, Recipe, is_checkpoint, plan_recipe
-from safevlm_training.splits import Item, assign
+from safevlm_training.recipe import Recipe
+from safevlm_training.risk_model import RiskModel
+from safevlm_training.splits import Item, assign, invented_captures
 from safevlm_training.thresholds import calibrate, score_images
 from safevlm_training.towers.load import describe_tower
+from safevlm_training.towers.tower import check_tail
+from safevlm_training.trainable import Trainable
 from safevlm_training.training_card import training_card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """Images whose features are cached, and the rows that were left out."""
+    """Images whose features are cached, their invented captures, and the rows that were left out."""
 
     items: tuple[Item, ...]
+    captures: tuple[Item, ...]
     bad: tuple[BadRow, ...]
 
 
-def train(recipe_path: str | Path, *, progress: bool = True) -> Path:
-    """Trains the safety modules as a recipe says and writes the checkpoint.
+def train(
+    recipe_path: str | Path, *, seed: int | None = None, out: str | Path | None = None, progress: bool = True
+) -> Path:
+    """Trains the safety modules, and the tower's last blocks, as a recipe says and writes the checkpoint.
 
-    Killed at any moment and started again, it goes on where it was and ends with the same bytes.
+    Killed at any moment and started again on as many threads, it goes on where it was and ends with the same bytes.
 
     Args:
         recipe_path: A TOML file.
+        seed: Replaces the recipe's `train.seed`: other weights and another order, the same splits.
+        out: Replaces the recipe's output folder.
         progress: Print each epoch to standard error, and show bars there when it is a terminal.
 
     Returns:
@@ -59,16 +69,20 @@ def train(recipe_path: str | Path, *, progress: bool = True) -> Path:
         TrainingError: A saved state belongs to another recipe or data set, or the cache is in use.
         CheckpointError: The tower cannot be loaded.
     """
-    plan = plan_recipe(recipe_path)
+    plan = plan_recipe(recipe_path, seed=seed, out=out)
     recipe, shown = plan.recipe, Progress(progress)
     encoder = load_encoder(plan)
     with encoder.open_cache(plan.cache, recipe.cache.dtype) as cache:
         data = read_data(plan, encoder, cache, shown)
-        splits = {split: labelled(cache, _of(data.items, split), encoder.config.labels) for split in SPLITS}
+        cache.release()  # so that other seeds may train beside this one
+        seen = (*data.items, *data.captures)
+        weights = {source.name: source.weight for source in recipe.data}
+        splits = {split: labelled(cache, _of(seen, split), encoder.config.labels, weights) for split in SPLITS}
         modules = new_modules(encoder.config, recipe.train.seed)
+        model = Trainable(encoder.tower, modules, recipe.train.unfreeze_last)
         fingerprint = fingerprint_of(recipe, data, encoder)
         state = fit(
-            modules,
+            model,
             splits["train"],
             splits["validation"],
             recipe.train,
@@ -76,15 +90,10 @@ def train(recipe_path: str | Path, *, progress: bool = True) -> Path:
             fingerprint=fingerprint,
             progress=shown,
         )
-        judged = {split: judge(modules, splits[split], recipe.train.batch_size) for split in SPLITS[1:]}
-        calibration = calibrate(
-            judged["validation"],
-            judged["calibration"],
-            flag_at_most=recipe.calibration.flag_at_most,
-            sources=recipe.calibration.sources,
-        )
+        judged = {split: judge(model, splits[split], recipe.train.batch_size) for split in SPLITS[1:]}
+        calibration = calibrate(judged["validation"], judged["calibration"], recipe.calibration.bounds)
     record = _record(plan, data, encoder, state, fingerprint) | {"metrics": _metrics(judged, calibration)}
-    _publish(plan, modules, calibration, record)
+    _publish(plan, RiskModel(encoder.tower, modules), calibration, record)
     (plan.work / "state.pt").unlink(missing_ok=True)
     return plan.output
 
@@ -93,13 +102,14 @@ def load_encoder(plan: Plan) -> Encoder:
     """The recipe's tower, and the configuration of what is trained on it.
 
     Raises:
-        CheckpointError: The tower cannot be loaded.
+        CheckpointError: The tower cannot be loaded, or has fewer blocks than shall be tuned.
         RecipeError: The sizes do not fit together.
     """
-    model = plan.recipe.model
+    model, unfreeze_last = plan.recipe.model, plan.recipe.train.unfreeze_last
     tower, described, preprocessing = describe_tower(
         plan.tower, model.tap, revision=model.revision, image_size=model.image_size
     )
+    check_tail(tower, unfreeze_last, (preprocessing.height, preprocessing.width))
     build = edge_config if model.preset == "edge" else paper_config
     try:
         config = build(
@@ -113,7 +123,7 @@ def load_encoder(plan: Plan) -> Encoder:
         )
     except ValueError as problem:
         raise RecipeError(f"[model]: {problem}") from problem
-    return Encoder(tower=tower, config=config)
+    return Encoder(tower=tower, config=config, unfreeze_last=unfreeze_last)
 
 
 def read_data(plan: Plan, encoder: Encoder, cache: FeatureCache, progress: Progress) -> Dataset:
@@ -130,16 +140,17 @@ def read_data(plan: Plan, encoder: Encoder, cache: FeatureCache, progress: Progr
     read, bad = read_sources(recipe.data, plan.sources, labels)
     examples, images, unreadable = hash_images(cache, read, progress)
     fractions = {source.name: source.splits for source in recipe.data}
-    items, contradictory = assign(examples, images, fractions, recipe.train.seed)
+    items, contradictory = assign(examples, images, fractions, recipe.train.split_seed)
     bad += unreadable + contradictory
     _settle(plan, bad)
     _check(plan, items, labels)
-    undecodable = fill_cache(cache, encoder, items, progress)
+    captures = invented_captures(items, {source.name: source.variants for source in recipe.data})
+    undecodable = fill_cache(cache, encoder, (*items, *captures), progress)
     bad += undecodable
     _settle(plan, bad)
-    items = tuple(item for item in items if item.image in cache)
+    items, captures = (tuple(one for one in some if row_key(one) in cache) for some in (items, captures))
     _check(plan, items, labels)
-    return Dataset(items=items, bad=bad)
+    return Dataset(items=items, captures=captures, bad=bad)
 
 
 def new_modules(config: SafetyConfig, seed: int) -> SafetyModules:
@@ -155,6 +166,7 @@ def fingerprint_of(recipe: Recipe, data: Dataset, encoder: Encoder) -> str:
         "recipe": recipe,
         "data": data_digest(data.items),
         "encoder": encoder.digest(recipe.cache.dtype),
+        "captures": CAPTURE_VERSION if data.captures else None,
         "torch": str(torch.__version__),
         "safevlm_sdk": __version__,
     }
@@ -179,7 +191,7 @@ def _settle(plan: Plan, bad: Sequence[BadRow]) -> None:
 
 def _check(plan: Plan, items: Sequence[Item], labels: Labels) -> None:
     present = ((item.split, item.example.category, item.example.origin) for item in items)
-    check_splits(present, labels, plan.recipe.calibration.sources)
+    check_splits(present, labels, [bound.sources for bound in plan.recipe.calibration.bounds])
 
 
 def _metrics(judged: dict[Split, Judged], calibration: CheckpointCalibration) -> dict[str, Any]:
@@ -195,6 +207,7 @@ def _metrics(judged: dict[Split, Judged], calibration: CheckpointCalibration) ->
 def _record(plan: Plan, data: Dataset, encoder: Encoder, state: State, fingerprint: str) -> dict[str, Any]:
     """The content of training.json but the metrics; no times and places, so that equal runs give equal bytes."""
     tower = encoder.config.tower
+    tuned = {"tuned_digest": encoder.tower.digest} if encoder.unfreeze_last else {}
     return {
         "schema_version": 1,
         "fingerprint": fingerprint,
@@ -202,12 +215,13 @@ def _record(plan: Plan, data: Dataset, encoder: Encoder, state: State, fingerpri
         "license": plan.recipe.output.license,
         "recipe": plan.recipe,
         "seed": plan.recipe.train.seed,
-        "tower": {"name": plan.recipe.model.tower, "tap": tower.tap, "digest": tower.digest},
+        "tower": {"name": plan.recipe.model.tower, "tap": tower.tap, "digest": tower.digest} | tuned,
         "uncovered": [name for name in plan.taxonomy.categories if name not in plan.recipe.model.coverage],
         "encoder": encoder.digest(plan.recipe.cache.dtype),
         "data": {
             "digest": data_digest(data.items),
             "bad_rows_left_out": len(data.bad),
+            "invented_captures": len(data.captures),
             "sources": [
                 {"name": source.name, "license": source.license}
                 | _counts([item for item in data.items if item.example.origin == source.name])
@@ -216,6 +230,7 @@ def _record(plan: Plan, data: Dataset, encoder: Encoder, state: State, fingerpri
         },
         "best_epoch": state.best_epoch,
         "history": state.history,
+        "threads": torch.get_num_threads(),  # another number sums in another order, and gives other last digits
         "versions": {
             "safevlm_sdk": __version__,
             "python": platform.python_version(),
@@ -234,10 +249,10 @@ def _counts(items: Sequence[Item]) -> dict[str, Any]:
     }
 
 
-def _publish(plan: Plan, modules: SafetyModules, calibration: CheckpointCalibration, record: dict[str, Any]) -> None:
+def _publish(plan: Plan, model: RiskModel, calibration: CheckpointCalibration, record: dict[str, Any]) -> None:
     card = training_card(record | {"calibration": calibration})
 
     def fill(folder: Path) -> None:
-        save_checkpoint(folder, modules, calibration=calibration, training=record, card=card)
+        model.save_pretrained(folder, calibration=calibration, training=record, card=card)
 
     publish_folder(plan.output, fill, replaceable=is_checkpoint, error=TrainingError)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from safevlm_training.thresholds import upper_bound
+from safevlm_sdk.calibration.bounds import upper_bound
 
 
 def training_card(record: Mapping[str, Any]) -> str:
@@ -107,11 +107,13 @@ def _thresholds(facts: dict[str, Any]) -> str:
 
 def _training(facts: dict[str, Any]) -> str:
     tower, recipe, versions = facts["tower"], facts["recipe"]["train"], facts["versions"]
+    tuned = f"last {recipe['unfreeze_last']} blocks tuned" if recipe["unfreeze_last"] else "frozen"
     rows: list[tuple[Any, ...]] = [
-        ("vision tower (frozen)", f"{tower['name']}, {tower['tap']}"),
-        ("tower digest", f"`{tower['digest']}`"),
+        (f"vision tower ({tuned})", f"{tower['name']}, {tower['tap']}"),
+        ("digest of the published tower", f"`{tower['digest']}`"),
         ("preset", facts["recipe"]["model"]["preset"]),
         ("kept epoch", f"{facts['best_epoch']} of {len(facts['history'])}"),
+        ("threads", facts["threads"]),
     ]
     rows += [(name, json.dumps(value)) for name, value in recipe.items()]
     rows += [(name, version) for name, version in versions.items()]
@@ -128,9 +130,12 @@ def _data(facts: dict[str, Any]) -> str:
             if categories
         )
         rows.append((source["name"], source["license"], source["images"], source["groups"], counts))
+    captures = data["invented_captures"]
+    invented = f" Beside the images, {captures} invented captures of them were trained on." if captures else ""
     return (
         f"## Data\n\n{_table(('source', 'licence', 'images', 'groups', 'splits'), rows)}\n\n"
         f"Rows left out because they could not be used: {data['bad_rows_left_out']}. Digest `{data['digest']}`."
+        f"{invented}"
     )
 
 

@@ -9,6 +9,7 @@ and .29 with symmetric padding, and .78 and .28 with ImageNet's mean and deviati
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -107,13 +108,10 @@ class EfficientNetLite0(Tower):
 
     def __init__(self, tap: str, image_size: tuple[int, int]) -> None:
         layer = _block_number(tap)
-        shapes = [
-            (channels, stride) for repeats, _, stride, _, channels in STAGES for stride in _strides(repeats, stride)
-        ]
-        stride = 2 * math.prod(stride for _, stride in shapes[: layer + 1])
-        grid = (math.ceil(image_size[0] / stride), math.ceil(image_size[1] / stride))
-        super().__init__(grid=grid, feature_width=HEAD_WIDTH if layer == NUM_BLOCKS else shapes[layer][0])
+        grid, width = _after(layer, image_size)
+        super().__init__(grid=grid, feature_width=width)
         self.layer = layer
+        self.image_size = image_size
         self._conv_stem = SameConv(3, STEM_WIDTH, 3, stride=2)
         self._bn0 = nn.BatchNorm2d(STEM_WIDTH, eps=NORM_EPSILON)
         self._blocks = nn.ModuleList(_blocks())
@@ -127,12 +125,44 @@ class EfficientNetLite0(Tower):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Features [N, T, D] of normalised pixels [N, 3, H, W]."""
+        return self.front(pixel_values, 0)
+
+    @property
+    def depth(self) -> int:
+        """How many blocks lie before the tap; the head counts as one, the first convolution stays frozen."""
+        return self.layer + 1
+
+    def last_blocks(self, n: int) -> Sequence[nn.Module]:
+        """The modules that hold the weights of the last n blocks before the tap."""
+        modules = list(self._blocks[self.layer + 1 - n : self.layer + 1])
+        return [*modules, self._conv_head, self._bn1] if n and self.layer == NUM_BLOCKS else modules
+
+    def front_shape(self, n: int) -> tuple[int, int]:
+        """(T, C) of `front`."""
+        (rows, columns), width = _after(self.layer - n, self.image_size)
+        return rows * columns, width
+
+    def front(self, pixel_values: Tensor, n: int) -> Tensor:
+        """What enters the last n blocks, as tokens [N, T, C]; with n = 0, the features."""
         x = F.relu6(self._bn0(self._conv_stem(pixel_values)))
-        for block in self._blocks[: self.layer + 1]:
+        return _tokens(self._run(x, 0, self.layer - n))
+
+    def back(self, hidden: Tensor, n: int) -> Tensor:
+        """Features [N, T, D] from what enters the last n blocks, [N, T, C].
+
+        Contiguous tokens are an image in the memory format channels_last, and nothing is copied: on two blocks of
+        this kind forward and backward then take half the time. What `front` returns keeps its own format, and then
+        the result is that of `forward`, bit for bit.
+        """
+        grid, _ = _after(self.layer - n, self.image_size)
+        x = torch.unflatten(hidden.transpose(1, 2), 2, grid)
+        return _tokens(self._run(x, self.layer - n + 1, self.layer))
+
+    def _run(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Runs blocks `first` to `last`, both included."""
+        for block in self._blocks[first : last + 1]:
             x = block(x)
-        if self.layer == NUM_BLOCKS:
-            x = F.relu6(self._bn1(self._conv_head(x)))
-        return x.flatten(2).transpose(1, 2)
+        return F.relu6(self._bn1(self._conv_head(x))) if first <= NUM_BLOCKS == last else x
 
 
 def pretrained_state() -> dict[str, Tensor]:
@@ -169,6 +199,21 @@ def _block_number(tap: str) -> int:
     if not 0 <= number <= NUM_BLOCKS:
         raise CheckpointError(f"tap {tap}: {NAME} has layers 0 to {NUM_BLOCKS}, or -1 to {-NUM_BLOCKS - 1}")
     return number
+
+
+def _after(block: int, image_size: tuple[int, int]) -> tuple[tuple[int, int], int]:
+    """((rows, columns), channels) after a block; -1 is the first convolution."""
+    shapes = [
+        (channels, stride) for repeats, _, stride, _, channels in STAGES for stride in _strides(repeats, stride)
+    ]
+    shapes = [(STEM_WIDTH, 2), *shapes, (HEAD_WIDTH, 1)][: block + 2]
+    stride = math.prod(stride for _, stride in shapes)
+    return (math.ceil(image_size[0] / stride), math.ceil(image_size[1] / stride)), shapes[-1][0]
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, H * W, C], without a copy."""
+    return x.flatten(2).transpose(1, 2)
 
 
 def _strides(repeats: int, stride: int) -> list[int]:

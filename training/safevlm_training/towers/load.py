@@ -60,19 +60,35 @@ def load_tower(
     Args:
         config: From the checkpoint.
         preprocessing: From the checkpoint; gives the size of the pixels.
-        state: Tuned weights that replace the published ones (`tower.safetensors`).
+        state: Tuned weights that replace published ones (`tower.safetensors`); the digest proves that none lacks.
 
     Raises:
         CheckpointError: It cannot be loaded, or is not the tower that the gate was trained with.
     """
     tower = _load(config.kind, config.name, config.revision, config.tap, preprocessing)
     if state is not None:
-        try:
-            tower.load_state_dict(dict(state))
-        except RuntimeError as problem:
-            raise CheckpointError(f"tower {config.name}: the tuned weights do not fit ({problem})") from problem
+        _overlay(tower, config.name, state)
     check_digest(tower, config)
     return tower
+
+
+def tuned_weights(tower: Tower, config: TowerConfig, preprocessing: Preprocessing) -> dict[str, Tensor]:
+    """The weights of a tuned tower that are not the published ones, by name.
+
+    Args:
+        tower: Tuned.
+        config: Says where the published weights are; its digest does not count.
+        preprocessing: From the checkpoint; gives the size of the pixels.
+
+    Raises:
+        CheckpointError: The published weights cannot be loaded, or are of another shape.
+    """
+    published = _load(config.kind, config.name, config.revision, config.tap, preprocessing).state_dict()
+    state = {name: value.detach().cpu() for name, value in tower.state_dict().items()}
+    counted = state.keys() - tower.uncounted
+    if published.keys() != state.keys() or any(published[name].shape != state[name].shape for name in state):
+        raise CheckpointError(f"tower {config.name}: the tuned tower has other parts than the published one")
+    return {name: state[name] for name in sorted(counted) if not state[name].equal(published[name])}
 
 
 def check_digest(tower: Tower, config: TowerConfig) -> None:
@@ -87,6 +103,25 @@ def check_digest(tower: Tower, config: TowerConfig) -> None:
             f"tower {config.name}: the weights here have digest {found}, but the gate was trained with "
             f"{config.digest}; install the weights it was trained with, or train the gate again"
         )
+
+
+def _overlay(tower: Tower, name: str, state: Mapping[str, Tensor]) -> None:
+    """Replaces published weights by tuned ones."""
+    expected = tower.state_dict()
+    unknown = sorted(state.keys() - (expected.keys() - tower.uncounted))
+    if unknown or not state:
+        raise CheckpointError(
+            f"tower {name}: the tuned weights do not fit (unknown: {unknown[:5]}, of {len(state)}); "
+            "copy the checkpoint again"
+        )
+    for key, value in state.items():
+        wanted = expected[key]
+        if (value.shape, value.dtype) != (wanted.shape, wanted.dtype):
+            raise CheckpointError(
+                f"tower {name}: the tuned weights do not fit ({key} is {value.dtype} {list(value.shape)}, the tower "
+                f"has {wanted.dtype} {list(wanted.shape)}); copy the checkpoint again"
+            )
+    tower.load_state_dict(dict(state), strict=False)
 
 
 def _load(kind: TowerKind, name: str, revision: str | None, tap: str, preprocessing: Preprocessing) -> Tower:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,10 +34,10 @@ class TransformersTower(Tower):
 
     def __init__(self, model: nn.Module, tap: str, image_size: tuple[int, int], uncounted: frozenset[str]) -> None:
         layer = tap_layer(tap)
-        grid, prefix, width = _probe(model, layer, image_size, tap)
+        grid, prefix, width, count = _probe(model, layer, image_size, tap)
         super().__init__(grid=grid, feature_width=width)
         self.model = model
-        self.layer = layer
+        self.layer = layer + count if layer < 0 else layer
         self.prefix = prefix
         self.uncounted = uncounted
 
@@ -50,9 +51,40 @@ class TransformersTower(Tower):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Features [N, T, D] of normalised pixels [N, 3, H, W]."""
+        return self.front(pixel_values, 0)
+
+    @property
+    def depth(self) -> int:
+        """How many blocks lie before the tap; 0 where the model's blocks cannot be told."""
+        return min(self.layer, len(self._blocks()))
+
+    def last_blocks(self, n: int) -> Sequence[nn.Module]:
+        """The modules that hold the weights of the last n blocks before the tap."""
+        return self._blocks()[self.layer - n : self.layer] if n else ()
+
+    def front_shape(self, n: int) -> tuple[int, int]:
+        """(T, C) of `front`; the tokens that come before the patches take part in the blocks."""
+        return self.grid[0] * self.grid[1] + (self.prefix if n else 0), self.feature_width
+
+    def front(self, pixel_values: Tensor, n: int) -> Tensor:
+        """What enters the last n blocks, as tokens [N, prefix + T, D]; with n = 0, the features [N, T, D]."""
         output = self.model(pixel_values=pixel_values, output_hidden_states=True, return_dict=True)
-        hidden: Tensor = output.hidden_states[self.layer]
+        hidden: Tensor = output.hidden_states[self.layer - n]
+        return hidden if n else hidden[:, self.prefix :]
+
+    def back(self, hidden: Tensor, n: int) -> Tensor:
+        """Features [N, T, D] from what enters the last n blocks, [N, prefix + T, D]."""
+        if n == 0:
+            return hidden
+        for block in self.last_blocks(n):
+            result = block(hidden, None)  # without an attention mask
+            hidden = result[0] if isinstance(result, tuple) else result
         return hidden[:, self.prefix :]
+
+    def _blocks(self) -> Sequence[nn.Module]:
+        count = getattr(self.model.config, "num_hidden_layers", None)
+        found = [part for part in self.model.modules() if isinstance(part, nn.ModuleList) and len(part) == count]
+        return list(found[0]) if len(found) == 1 else ()
 
 
 def load_transformers_tower(
@@ -109,8 +141,8 @@ def _in_one_line(problem: Exception) -> str:
     return " ".join(str(problem).split()) or type(problem).__name__
 
 
-def _probe(model: Any, layer: int, image_size: tuple[int, int], tap: str) -> tuple[tuple[int, int], int, int]:
-    """(grid, prefix tokens, feature width), from one forward pass over a black image."""
+def _probe(model: Any, layer: int, image_size: tuple[int, int], tap: str) -> tuple[tuple[int, int], int, int, int]:
+    """(grid, prefix tokens, feature width, number of hidden states), from one forward pass over a black image."""
     kind = type(model).__name__
     patch = getattr(model.config, "patch_size", None)
     if patch is None:
@@ -135,4 +167,4 @@ def _probe(model: Any, layer: int, image_size: tuple[int, int], tap: str) -> tup
         raise CheckpointError(
             f"{kind} gives {shape} at {tap}, which is no flat grid of {grid[0]} x {grid[1]} patches"
         )
-    return grid, prefix, hidden.shape[2]
+    return grid, prefix, hidden.shape[2], len(states)
