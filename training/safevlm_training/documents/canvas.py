@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from PIL import Image, ImageDraw
 
-from .text import font_at
+from .text import Face, font_at, line_width
 from .values import Box, Colour
 
 Ink = Colour | tuple[int, int, int, int]
@@ -56,7 +54,7 @@ class Canvas:
         self,
         at: tuple[float, float],
         text: str,
-        face: Path | None,
+        face: Face,
         size: float,
         ink: Ink,
         *,
@@ -65,17 +63,20 @@ class Canvas:
     ) -> float:
         """Write one line and return its width as a fraction; it shrinks to `room` if that is given."""
         pixels = max(5, round(size * self.unit))
-        font = font_at(face, pixels)
-        width = font.getlength(text)
+        runs = face.runs(text)
+        width = line_width(runs, pixels)
         if room and width > room * self.width:
             pixels = max(5, int(pixels * room * self.width / width))
-            font = font_at(face, pixels)
-            width = font.getlength(text)
-        self.draw.text((at[0] * self.width, at[1] * self.height), text, font=font, fill=ink, anchor=anchor)
+            width = line_width(runs, pixels)
+        x = at[0] * self.width - width * {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]]
+        for file, piece in runs:
+            font = font_at(file, pixels)
+            self.draw.text((x, at[1] * self.height), piece, font=font, fill=ink, anchor=f"l{anchor[1]}")
+            x += font.getlength(piece)
         return width / self.width
 
     def embossed(
-        self, at: tuple[float, float], text: str, face: Path | None, size: float, ink: Ink, *, room: float = 0.0
+        self, at: tuple[float, float], text: str, face: Face, size: float, ink: Ink, *, room: float = 0.0
     ) -> None:
         """Write raised letters: a dark and a light edge below the ink."""
         step_x, step_y = 0.004 * self.unit / self.width, 0.004 * self.unit / self.height

@@ -18,8 +18,8 @@ from .warp import place, pose
 
 SIZE = (900, 600)
 SHOWN = (
-    ("bank_card", 11), ("id_card", 16), ("driving_licence", 12), ("passport", 12), ("loyalty_card", 12),
-    ("business_card", 12), ("game_card", 14), ("book_cover", 16), ("receipt", 2), ("slide", 15),
+    ("bank_card", 8), ("id_card", 9), ("driving_licence", 12), ("passport", 3), ("loyalty_card", 5),
+    ("business_card", 5), ("game_card", 1), ("book_cover", 8), ("receipt", 3), ("slide", 8),
 )  # fmt: skip
 PLAIN = (("scene_hills", "hills", 13), ("scene_room", "room", 15))
 

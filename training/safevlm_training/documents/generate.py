@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from .capture import Shot, shoot, shoot_scene
 from .design import design
-from .kinds import DRAWN, HIGH, POSITIVES, TWINS
+from .kinds import DRAWN, HIGH, POSITIVES, SCENE, TWINS, kind_of
 from .scenes import SCENES, draw_scene
 from .streams import LAYOUTS, chance, choose, numbers_of, stream
 from .surfaces import surface
@@ -22,7 +22,7 @@ CARD_SIZE = 640
 def generate(seed: int, index: int, *, assets: Assets) -> Sample:
     """Make the sample that belongs to a seed and an index, whatever was made before.
 
-    Two of five samples are private documents, two are their harmless twins, one is a scene.
+    Which kind it is follows from the index alone: see `kinds.SHARES`.
 
     Raises:
         ValueError: The seed or the index is negative.
@@ -33,12 +33,8 @@ def generate(seed: int, index: int, *, assets: Assets) -> Sample:
             f"seed and index count from 0, found seed {seed} and index {index}; pass non-negative integers"
         )
     rng = stream("sample", assets.split, seed, index)
-    turn, place = divmod(index, 5)
-    if place == 4:
-        return _scene(rng, assets)
-    family = tuple(POSITIVES) if place in (0, 2) else tuple(TWINS)
-    kind = family[(2 * turn + place // 2) % len(family)]
-    return _document(rng, kind, assets)
+    kind = kind_of(index)
+    return _scene(rng, assets) if kind == SCENE else _document(rng, kind, assets)
 
 
 def level_of(kind: str, shot: Shot) -> int:
@@ -46,7 +42,8 @@ def level_of(kind: str, shot: Shot) -> int:
 
     Low: it fills less than 12 % of the picture, more than 25 % of it is covered or cut off, or the blur is wider than
     1.2 % of its shorter side. High: a bank card or passport whose number is wholly in view (98 % of its box), on at
-    least 15 % of the picture, with a blur below 0.5 %. Medium: everything else.
+    least 15 % of the picture, with a blur below 0.5 %. Medium: everything else; badges, forms and payslips are never
+    more, as they open no account and cross no border.
     """
     if shot.area < 0.12 or shot.seen < 0.75 or shot.softness > 0.012:
         return 1
@@ -95,11 +92,15 @@ def _other(rng: np.random.Generator, assets: Assets, private: bool) -> Artwork:
 def _ground(rng: np.random.Generator, size: tuple[int, int], assets: Assets) -> tuple[Image.Image, str]:
     if assets.backgrounds and chance(rng, 0.6):
         path = assets.backgrounds[int(rng.integers(len(assets.backgrounds)))]
-        return photograph(rng, path, size), path.stem
+        return photograph(rng, path, size), _named(path)
     if chance(rng, 0.65):
         return surface(rng, size), "surface"
     scene = SCENES[int(rng.integers(len(SCENES)))]
     return draw_scene(rng, scene, size), scene
+
+
+def _named(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
 
 
 def photograph(rng: np.random.Generator, path: Path, size: tuple[int, int]) -> Image.Image:
@@ -116,7 +117,8 @@ def _scene(rng: np.random.Generator, assets: Assets) -> Sample:
     size = frame_size(rng)
     if assets.backgrounds and chance(rng, 0.7):
         path = assets.backgrounds[int(rng.integers(len(assets.backgrounds)))]
-        picture, kind, group, named = photograph(rng, path, size), "photograph", f"photograph/{path.stem}", path.stem
+        named = _named(path)
+        picture, kind, group = photograph(rng, path, size), "photograph", f"photograph/{named}"
     else:
         named = SCENES[int(rng.integers(len(SCENES)))]
         layout = choose(rng, numbers_of(assets.split, LAYOUTS))

@@ -7,11 +7,12 @@ import numpy as np
 from .canvas import Canvas
 from .design import CARD, Design, blank
 from .ornaments import emblem, flag, hologram, logo, matrix_code
-from .palette import hsv, mix
+from .palette import hsv, ink_on, mix
 from .portraits import portrait
 from .scenes import draw_scene
+from .scripts import in_script
 from .streams import chance, pick
-from .text import digits, in_script, name, words
+from .text import digits, name, words
 from .values import Artwork, Colour
 
 TRADES = (
@@ -30,31 +31,58 @@ TRADES = (
 def business_card(design: Design, rng: np.random.Generator) -> Artwork:
     """Draw a business card: a firm, a trade, a telephone line."""
     plan = design.plan()
-    ratio = plan.choice([CARD, CARD, 1.75, 1 / CARD])
-    canvas, pattern = design.card(rng, plan, float(ratio))
+    ratio = (CARD, CARD, 1.75, 1 / CARD, 1.4)[int(plan.integers(5))]
+    canvas, pattern = design.card(rng, plan, ratio)
     scheme, faces = design.scheme, design.faces
-    style = pick(plan, ("left", "right", "centre"))
+    ground = scheme.ground
+    if chance(plan, 0.35):
+        ground = mix(ground, (255, 255, 255), 0.85)
+        canvas.fill((0, 0, 1, 1), ground)
+    style = pick(plan, ("left", "right", "centre", "mark"))
     if chance(plan, 0.4):
-        panel = {"left": (0.72, 0, 1, 1), "right": (0, 0, 0.28, 1), "centre": (0, 0.9, 1, 1)}[style]
-        canvas.fill(panel, scheme.accent)
-    x, anchor = {"left": (0.08, "ls"), "right": (0.92, "rs"), "centre": (0.5, "ms")}[style]
-    spot = plan.uniform(0.1, 0.72)
-    logo(canvas, (spot, 0.08, spot + 0.18, 0.36), (scheme.accent2, scheme.accent), plan)
+        panels = {"left": (0.72, 0, 1, 1), "right": (0, 0, 0.28, 1), "centre": (0, 0.9, 1, 1), "mark": (0, 0, 1, 0.1)}
+        canvas.fill(panels[style], scheme.accent)
+    spot, high = plan.uniform(0.1, 0.72), plan.uniform(0.04, 0.12)
+    wide = 0.4 if style == "mark" else plan.uniform(0.14, 0.24)
+    at = (0.3, 0.2, 0.7, 0.75) if style == "mark" else (spot, high, spot + wide, high + 0.28)
+    logo(canvas, at, (scheme.accent2, scheme.accent), plan)
     firm = in_script(f"{name(rng)} {name(rng)}", faces.script)
-    canvas.text((x, 0.54), firm, faces.bold, 0.115, scheme.ink, anchor=anchor, room=0.62)
-    canvas.text((x, 0.63), pick(rng, TRADES), faces.body, 0.06, scheme.ink, anchor=anchor, room=0.6)
+    ink = ink_on(ground)
+    if style == "mark":
+        canvas.text((0.5, 0.9), firm, faces.bold, 0.1, ink, anchor="ms", room=0.8)
+    else:
+        _contact(canvas, design, rng, plan, (style, firm, ink))
+    return design.done(canvas, radius=(0.0, 0.0, 0.05)[int(plan.integers(3))], pattern=pattern, style=style)
+
+
+def _contact(
+    canvas: Canvas,
+    design: Design,
+    rng: np.random.Generator,
+    plan: np.random.Generator,
+    about: tuple[str, str, Colour],
+) -> None:
+    """Write a firm's name, trade and ways to reach it on one side of a card."""
+    style, firm, ink = about
+    faces = design.faces
+    x, anchor = {"left": (0.08, "ls"), "right": (0.92, "rs"), "centre": (0.5, "ms")}[style]
+    top = plan.uniform(0.44, 0.56)
+    canvas.text((x, top), firm, faces.bold, plan.uniform(0.09, 0.14), ink, anchor=anchor, room=0.62)
+    trade = pick(rng, TRADES)
+    trade = in_script(trade, faces.script) if chance(rng, 0.5) else trade
+    canvas.text((x, top + 0.09), trade, faces.body, 0.06, ink, anchor=anchor, room=0.6)
     site = name(rng).lower()
     lines = (
         f"+00 {digits(rng, 3)} {digits(rng, 4)}",
         f"hello@{site}.example",
         f"www.{site}.example",
-        words(rng, 3).title(),
+        in_script(words(rng, 3).title(), faces.script),
     )
-    for row, line in enumerate(lines[: int(plan.integers(2, 5))]):
-        canvas.text((x, 0.75 + 0.07 * row), line, faces.body, 0.052, scheme.ink, anchor=anchor, room=0.6)
+    size = plan.uniform(0.046, 0.064)
+    for row, line in enumerate(lines[: int(plan.integers(1, 5))]):
+        canvas.text((x, top + 0.21 + 0.075 * row), line, faces.body, size, ink, anchor=anchor, room=0.6)
     if chance(plan, 0.35) and style == "left":
         matrix_code(canvas, (0.72, 0.6, 0.92, 0.92), rng)
-    return design.done(canvas, radius=float(plan.choice([0.0, 0.0, 0.05])), pattern=pattern, style=style)
 
 
 def game_card(design: Design, rng: np.random.Generator) -> Artwork:

@@ -208,3 +208,26 @@ def signature(canvas: Canvas, area: Box, rng: np.random.Generator, ink: Ink) -> 
     )
     points = np.stack([x0 + (x1 - x0) * np.clip(x, 0, 1), y0 + (y1 - y0) * np.clip(y, 0, 1)], 1)
     canvas.draw.line(points.ravel().tolist(), fill=ink, width=max(1, (y1 - y0) // 22), joint="curve")
+
+
+def symbol(canvas: Canvas, area: Box, ink: Ink, rng: np.random.Generator) -> None:
+    """Draw a plain sign such as stands on notices: a ring, an arrow, a cross, a drop or a house."""
+    x, y, r = _middle(canvas.box(area))
+    r *= 0.8
+    pen, width = canvas.draw, max(2, round(r * 0.18))
+    kind = pick(rng, ("ring", "arrow", "cross", "drop", "house"))
+    if kind == "ring":
+        pen.ellipse([x - r, y - r, x + r, y + r], outline=ink, width=width)
+        pen.line([x - r * 0.65, y + r * 0.65, x + r * 0.65, y - r * 0.65], fill=ink, width=width)
+    elif kind == "arrow":
+        pen.polygon([(x + r, y), (x, y - r * 0.8), (x, y + r * 0.8)], fill=ink)
+        pen.rectangle([x - r, y - r * 0.3, x, y + r * 0.3], fill=ink)
+    elif kind == "cross":
+        pen.rectangle([x - r * 0.3, y - r, x + r * 0.3, y + r], fill=ink)
+        pen.rectangle([x - r, y - r * 0.3, x + r, y + r * 0.3], fill=ink)
+    elif kind == "drop":
+        pen.polygon([(x, y - r), (x + r * 0.6, y + r * 0.2), (x - r * 0.6, y + r * 0.2)], fill=ink)
+        pen.ellipse([x - r * 0.68, y - r * 0.3, x + r * 0.68, y + r], fill=ink)
+    else:
+        pen.polygon([(x, y - r), (x + r, y), (x - r, y)], fill=ink)
+        pen.rectangle([x - r * 0.7, y, x + r * 0.7, y + r], outline=ink, width=width)

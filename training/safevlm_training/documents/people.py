@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .scripts import in_script
 from .streams import pick
-from .text import digits, in_script, name
+from .text import digits, name
 
 STATES = (
     ("Norvana", "XNV"), ("Velmoria", "XVM"), ("Ostrevia", "XOT"), ("Calidoria", "XCD"), ("Brunmark", "XBM"),
@@ -65,6 +66,11 @@ def date(rng: np.random.Generator, first: int, last: int, style: str) -> str:
     return f"{day:02d} {months[month - 1]} {year}"
 
 
+def state_title(rng: np.random.Generator) -> str:
+    """Name an invented state in full."""
+    return f"{pick(rng, REALMS)} {STATES[int(rng.integers(len(STATES)))][0]}"
+
+
 def person(rng: np.random.Generator, script: str) -> Person:
     """Invent somebody."""
     state, code = STATES[int(rng.integers(len(STATES)))]
@@ -80,7 +86,7 @@ def person(rng: np.random.Generator, script: str) -> Person:
         expires=date(rng, 2026, 2036, style),
         place=in_script(name(rng), script),
         number=letters + digits(rng, 7),
-        state=f"{pick(rng, REALMS)} {state}",
+        state=in_script(f"{pick(rng, REALMS)} {state}", script),
         code=code,
         latin=(given.upper(), surname.upper()),
     )

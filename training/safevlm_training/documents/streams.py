@@ -8,10 +8,10 @@ import numpy as np
 
 from .values import Split
 
-LAYOUTS = 32
+LAYOUTS = 120
 """Layout templates per kind: three quarters for training, the rest held out."""
 
-SCHEMES = 48
+SCHEMES = 96
 """Colour schemes, divided the same way."""
 
 HELD_OUT_EVERY = 4

@@ -5,40 +5,53 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from PIL import ImageFont
 
+from .scripts import SCRIPTS, sample_of
 from .streams import chance, pick
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
+HANDS = ("hand", "script", "italic", "oblique")
 ONSETS = (*"bdfghjkmnprstvzltsr", "br", "dr", "gr", "kl", "st", "tr", "pl")
 VOWELS = (*"aaeeiioou", "ai", "ea")
 CODAS = ("", "", "", "l", "n", "r", "s", "nd", "rk", "th", "m", "x")
-_LATIN = "abcdefghijklmnopqrstuvwxyz"
-_FOREIGN = {
-    "cyrillic": "абцдефгхийклмнопкрстуввкыз",
-    "greek": "αβψδεφγηιξκλμνοπκρστυβωχυζ",
-}
-SCRIPTS = ("latin", *_FOREIGN)
-_TRIED = {"latin": "aRz27<", **{script: letters[::6] for script, letters in _FOREIGN.items()}}
+NATIVE = 0x370
+"""The first letter that a document's own script may hold; what lies below is Latin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A typeface for Latin and one for the document's script; None stands for Pillow's own."""
+
+    latin: Path | None
+    native: Path | None
+
+    def runs(self, text: str) -> list[tuple[Path | None, str]]:
+        """Divide a text into pieces that one file can write."""
+        pieces = groupby(text, lambda letter: ord(letter) >= NATIVE and not 0x2000 <= ord(letter) < 0x2100)
+        return [(self.native if native else self.latin, "".join(letters)) for native, letters in pieces]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faces:
-    """The typefaces of one document; None stands for Pillow's own."""
+    """The typefaces of one document."""
 
-    body: Path | None
-    bold: Path | None
-    mono: Path | None
+    body: Face
+    bold: Face
+    mono: Face
+    hand: Face
     script: str
 
     @property
     def name(self) -> str:
-        """Name the body face for a manifest."""
-        return self.body.stem if self.body else "pillow-default"
+        """Name the body face for a manifest, and the face of the script where there is one."""
+        files = (self.body.latin, self.body.native) if self.script != "latin" else (self.body.latin,)
+        return " + ".join(file.stem if file else "pillow-default" for file in files)
 
 
 @lru_cache(maxsize=512)
@@ -49,28 +62,40 @@ def font_at(face: Path | None, size: int) -> Font:
     return ImageFont.truetype(face, size, layout_engine=ImageFont.Layout.BASIC)
 
 
-@lru_cache(maxsize=512)
+def line_width(runs: Sequence[tuple[Path | None, str]], size: int) -> float:
+    """Measure pieces of text at a size, both in pixels."""
+    return float(sum(font_at(file, size).getlength(piece) for file, piece in runs))
+
+
+@lru_cache(maxsize=16384)
 def writes(face: Path | None, script: str) -> bool:
     """Tell whether a face has its own glyphs for a script."""
     if face is None:
         return script == "latin"
     font = font_at(face, 24)
     blank = bytes(font.getmask("\U0010fffe"))
-    return all(bytes(font.getmask(letter)) not in (blank, b"") for letter in _TRIED[script])
+    return all(bytes(font.getmask(letter)) not in (blank, b"") for letter in sample_of(script))
 
 
 def choose_faces(rng: np.random.Generator, fonts: Sequence[Path]) -> Faces:
-    """Choose a document's faces and a script that the body face can write; faces without Latin are passed over."""
-    fonts = [font for font in fonts if writes(font, "latin")]
-    body = _one(rng, fonts, lambda name: "mono" not in name or chance(rng, 0.2))
-    script = pick(rng, SCRIPTS) if chance(rng, 0.4) else "latin"
-    if not writes(body, script):
-        script = "latin"
-    bold = _one(rng, fonts, lambda name: "bold" in name or "black" in name)
+    """Choose a document's faces and a script that one of the files can write; two of five use another than Latin."""
+    files = [font for font in fonts if writes(font, "latin")]
+    body = _one(rng, files, lambda name: "mono" not in name or chance(rng, 0.2))
+    bold = _one(rng, files, lambda name: "bold" in name or "black" in name)
+    mono = _one(rng, files, lambda name: "mono" in name or "code" in name or "typewriter" in name)
+    hand = _one(rng, files, lambda name: any(part in name for part in HANDS))
+    script, native, heavy = "latin", None, None
+    others = [other for other in SCRIPTS[1:] if any(writes(font, other) for font in fonts)]
+    if others and chance(rng, 0.4):
+        script = pick(rng, tuple(others))
+        able = [font for font in fonts if writes(font, script)]
+        native = _one(rng, able, lambda name: "bold" not in name)
+        heavy = _one(rng, able, lambda name: "bold" in name)
     return Faces(
-        body=body,
-        bold=bold if writes(bold, script) else body,
-        mono=_one(rng, fonts, lambda name: "mono" in name or "code" in name or "typewriter" in name),
+        body=Face(body, native),
+        bold=Face(bold, heavy),
+        mono=Face(mono, native),
+        hand=Face(hand, native),
         script=script,
     )
 
@@ -100,13 +125,3 @@ def words(rng: np.random.Generator, count: int) -> str:
 def digits(rng: np.random.Generator, count: int) -> str:
     """Write random digits."""
     return "".join(str(d) for d in rng.integers(0, 10, count))
-
-
-def in_script(text: str, script: str) -> str:
-    """Rewrite Latin letters one for one in another script."""
-    if script == "latin":
-        return text
-    table = dict(zip(_LATIN, _FOREIGN[script], strict=True))
-    return "".join(
-        table[letter.lower()].upper() if letter.isupper() else table.get(letter, letter) for letter in text
-    )

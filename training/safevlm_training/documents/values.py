@@ -59,10 +59,14 @@ class Artwork:
         image: RGB, the whole document and nothing else.
         radius: Corner radius as a fraction of the shorter side.
         number: Where the number stands that makes the document valuable, or None.
+        mask: Grey, the size of the image: white where the document is; None for a rectangle with rounded corners.
+        least: Smallest fraction of a picture on which its content can still be seen.
         parts: What it was made of.
     """
 
     image: Image.Image
     radius: float = 0.0
     number: Box | None = None
+    mask: Image.Image | None = None
+    least: float = 0.07
     parts: dict[str, str] = field(default_factory=dict)

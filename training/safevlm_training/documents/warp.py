@@ -8,6 +8,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from .streams import chance
 from .values import Artwork, Box
+from .wear import worn
 
 Points = NDArray[np.float64]
 """Corners in pixels, [N, 2]."""
@@ -66,14 +67,14 @@ def place(rng: np.random.Generator, frame: Image.Image, art: Artwork, quad: Poin
     right, bottom = np.ceil(np.minimum(quad.max(0) + 2, frame.size)).astype(int).tolist()
     if right - left < 2 or bottom - top < 2:
         return
-    if shadow and chance(rng, 0.75):
+    if shadow and art.mask is None and chance(rng, 0.75):
         _shadow(rng, frame, quad)
     edge = max(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[2] - quad[3]))
     card = worn(rng, art.image)
     scale = edge / card.width
     if scale < 0.8:
         card = card.resize((max(4, round(card.width * scale * 1.1)), max(4, round(card.height * scale * 1.1))))
-    mask = _mask(card.size, art.radius)
+    mask = card_mask(art, card.size)
     pad = 2
     pixels = np.dstack(
         [np.pad(np.asarray(card), ((pad, pad), (pad, pad), (0, 0)), mode="edge"), np.pad(np.asarray(mask), pad)]
@@ -86,9 +87,12 @@ def place(rng: np.random.Generator, frame: Image.Image, art: Artwork, quad: Poin
     frame.paste(warped.convert("RGB"), (left, top), warped.getchannel("A"))
 
 
-def _mask(size: tuple[int, int], radius: float) -> Image.Image:
+def card_mask(art: Artwork, size: tuple[int, int]) -> Image.Image:
+    """Make a mask of this size, white where the document is."""
+    if art.mask is not None:
+        return art.mask.resize(size)
     mask = Image.new("L", size, 0)
-    ImageDraw.Draw(mask).rounded_rectangle([0, 0, size[0] - 1, size[1] - 1], radius * min(size), fill=255)
+    ImageDraw.Draw(mask).rounded_rectangle([0, 0, size[0] - 1, size[1] - 1], art.radius * min(size), fill=255)
     return mask
 
 
@@ -99,23 +103,6 @@ def _shadow(rng: np.random.Generator, frame: Image.Image, quad: Points) -> None:
     ImageDraw.Draw(small).polygon(points, fill=int(rng.integers(90, 200)))
     soft = small.filter(ImageFilter.BoxBlur(rng.uniform(1.5, 6))).resize(frame.size, Image.Resampling.BILINEAR)
     frame.paste(ImageChops.multiply(frame, Image.merge("RGB", [soft] * 3)))
-
-
-def worn(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
-    """Scratch, crease or stain artwork; often leave it as new."""
-    if chance(rng, 0.6):
-        return picture
-    picture = picture.copy()
-    pen = ImageDraw.Draw(picture, "RGBA")
-    for _ in range(int(rng.integers(1, 16))):
-        x, y = rng.uniform(0, picture.width), rng.uniform(0, picture.height)
-        dx, dy = rng.normal(0, picture.width * 0.08, 2)
-        shade = 255 if chance(rng, 0.6) else 40
-        pen.line([x, y, x + dx, y + dy], fill=(shade, shade, shade, int(rng.integers(40, 140))), width=1)
-    if chance(rng, 0.25):
-        fold = picture.width * rng.uniform(0.2, 0.8)
-        pen.line([fold, 0, fold + rng.normal(0, 8), picture.height], fill=(255, 255, 255, 130), width=2)
-    return picture
 
 
 def clipped(quad: Points, size: tuple[int, int]) -> Points:
