@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from card import machine_card, print_card
-from scipy.stats import beta
 
 from safevlm_sdk import Runtime, Verdict
+from safevlm_sdk.calibration.bounds import lower_bound, upper_bound
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def interval(hits: int, total: int) -> tuple[float, float]:
     """The exact two-sided 95 % interval of a rate."""
-    low = 0.0 if hits == 0 else float(beta.ppf(0.025, hits, total - hits + 1))
-    high = 1.0 if hits == total else float(beta.ppf(0.975, hits + 1, total - hits))
-    return low, high
+    return lower_bound(hits, total, 0.975), upper_bound(hits, total, 0.975)
 
 
 def row(verdicts: list[Verdict]) -> dict[str, Any]:
