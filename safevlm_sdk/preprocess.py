@@ -1,8 +1,8 @@
 """From a canonical raster to the tensor a vision tower takes.
 
 One function serves training, export and runtime, so they cannot drift. It equals the PIL image processors of
-transformers bit for bit: resize on uint8 with Pillow, crop, then a table that holds the normalised float32 of each of
-the 256 pixel values per channel.
+transformers, as they are under Pillow 13, bit for bit: resize on uint8, crop, then a table that holds the normalised
+float32 of each of the 256 pixel values per channel.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from safevlm_sdk.resize import resize
 
 Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 FloatTriple = tuple[float, float, float]
@@ -81,7 +83,7 @@ def preprocess(pixels: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.flo
     """
     height, width = resized_shape(pixels.shape[0], pixels.shape[1], spec)
     resample = Image.Resampling[spec.resample.upper()]
-    resized = np.asarray(Image.fromarray(pixels).resize((width, height), resample=resample))
+    resized = np.asarray(resize(Image.fromarray(pixels), (width, height), resample))
     top, left = (height - spec.height) // 2, (width - spec.width) // 2
     cropped = resized[top : top + spec.height, left : left + spec.width]
     table = normalisation_table(spec)

@@ -13,6 +13,7 @@ from PIL import Image
 from safevlm_sdk.errors import ImageInput, OptionError
 from safevlm_sdk.raster import colour, exif
 from safevlm_sdk.raster.limits import Size
+from safevlm_sdk.resize import resize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,7 +73,7 @@ def capped(pixels: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
     size = capped_size((width, height), max_side)
     if size == (width, height):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    return np.asarray(resize(Image.fromarray(pixels), size, Image.Resampling.BICUBIC))
 
 
 def check_max_side(max_side: int | None) -> None:
@@ -92,7 +93,7 @@ def frame_from_image(index: int, image: Image.Image, orientation: int, max_side:
         if size != picture.size:
             # Bicubic over the full support: a draft or a reduced first step can be made to show
             # something else than the picture.
-            picture = picture.resize(size, Image.Resampling.BICUBIC)
+            picture = resize(picture, size, Image.Resampling.BICUBIC)
         return _read_only(np.asarray(exif.turn(picture.convert("RGB"), orientation)))
 
     variants: tuple[tuple[str, NDArray[np.uint8]], ...] = ()

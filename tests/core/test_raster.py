@@ -13,6 +13,7 @@ from PIL import Image
 
 from safevlm_sdk import errors
 from safevlm_sdk.raster import Limits, decode, encode_png, from_array, raster_digest, read_source
+from safevlm_sdk.resize import resize
 
 ALL = Limits(frames="all", mpo="judge")
 TURNS = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # orientation -> Image.Transpose of the truth
@@ -167,7 +168,7 @@ def test_cap_keeps_the_shape_and_never_enlarges(width, height, cap):
         assert np.array_equal(found, pixels)
     else:
         size = (found.shape[1], found.shape[0])
-        truth = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+        truth = resize(Image.fromarray(pixels), size, Image.Resampling.BICUBIC)
         assert np.array_equal(found, np.asarray(truth))
         assert abs(size[0] - width * cap / max(width, height)) <= 1
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from safevlm_sdk.preprocess import Preprocessing, Resample, preprocess
+from safevlm_sdk.resize import resize
 from safevlm_training.robustness.attacks import to_pixels, to_values
 from safevlm_training.robustness.corruptions import CORRUPTIONS, Corruption, Step, corrupt
 from safevlm_training.robustness.resampling import DifferentiablePreprocess, Resize
@@ -141,7 +142,7 @@ def test_noise_is_drawn_for_each_picture() -> None:
 @pytest.mark.parametrize("shape", [(427, 640), (436, 327), (60, 100), (511, 96), (96, 96)])
 def test_matrices_resize_as_pillow_does(resample: Resample, shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    real = Image.fromarray(pixels).resize((128, 96), Image.Resampling[resample.upper()])
+    real = resize(Image.fromarray(pixels), (128, 96), Image.Resampling[resample.upper()])
     ours = to_pixels(Resize.between(shape, (96, 128), resample)(to_values(pixels)))
     difference = np.abs(ours.astype(int) - np.asarray(real))
     assert difference.max() <= 1
