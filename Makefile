@@ -5,7 +5,8 @@ DEV := .venv
 IMAGES ?=
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check test-gpu wheel-test format clean
+.PHONY: demo test check test-gpu wheel-test starter format clean
+.DELETE_ON_ERROR:
 
 demo: $(DEMO)/.installed ## judge generated example images, or your own: make demo IMAGES="a.jpg b.png"
 	@mkdir -p demo
@@ -37,6 +38,14 @@ wheel-test: $(DEV)/.installed ## sdist -> wheel -> clean environment -> the star
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/python $(PIP_INSTALL) -c constraints.txt "$$(ls dist/*.whl)[cpu]"
 	cd dist && ../.venv-wheel/bin/python -I ../tests/installed/starter_from_wheel.py
+
+starter: $(DEV)/.installed data/documents-train/manifest.jsonl ## train and export the shipped starter anew
+	OMP_NUM_THREADS=1 $(DEV)/bin/safevlm train recipes/starter.toml
+	$(DEV)/bin/safevlm-export starter/checkpoint runtime/safevlm_runtime/starter --calibration-data data/clothing
+
+data/documents-train/manifest.jsonl: | $(DEV)/.installed
+	$(DEV)/bin/python -m safevlm_training.documents data/documents-train --count 12000 --seed 1 --split train --jobs 2 \
+		--fonts data/fonts/train --backgrounds data/clothing/train data/groceries/dataset/train
 
 format: $(DEV)/.installed
 	$(DEV)/bin/ruff check --fix .

@@ -143,7 +143,7 @@ def test_robustness_is_a_part_of_the_same_report(world: Path, found: Evaluation,
     folder = world / "checkpoint"
     hardened = harden(folder, found, corrupted=2, attacked=1, transfer_to=[folder], progress=False)
     figures = json.loads(report_json(found, (hardened.section,)))["robustness"]
-    assert {row["corruption"] for row in figures["corruptions"]} >= {"jpeg", "screenshot"}
+    assert {row["corruption"] for row in figures["corruptions"]} >= {"JPEG", "screenshot"}
     assert figures["transfers"][0]["digest"] == figures["digest"] == found.report["checkpoint"]["digest"]
     page = write_report(tmp_path, found, extra=(hardened.section,)).read_text()
     assert hardened.section.html in page
