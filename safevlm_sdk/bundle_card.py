@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safevlm_sdk.calibration.record import CalibrationRecord
+from safevlm_sdk.evaluation_card import evaluation_section
+from safevlm_sdk.evaluation_record import EvaluationRecord
 from safevlm_sdk.manifest import DECISION_OUTPUTS, Manifest
 
 UNCALIBRATED = """Not calibrated: its probabilities and decisions mean nothing yet, and it loads only with
 `allow_uncalibrated=True`."""
 
 
-def bundle_card(manifest: Manifest) -> str:
-    """Markdown; `manifest` may still lack its digest and its files."""
+def bundle_card(manifest: Manifest, evaluation: EvaluationRecord | None = None) -> str:
+    """Markdown.
+
+    Args:
+        manifest: May still lack its digest and its files.
+        evaluation: Of the very checkpoint that was exported, at the thresholds of the manifest.
+    """
     identity, plan = manifest.identity, manifest.view_plan
     absent = [name for name in manifest.taxonomy.categories if name not in manifest.coverage]
     risks = [label for label in manifest.labels if label in manifest.coverage]
@@ -31,7 +38,7 @@ raster of at most {plan.raster_max_side}; it claims nothing about details that a
 ## Calibration and thresholds
 
 {_calibration(manifest)}
-
+{_evaluation(evaluation)}
 ## Proof
 
 {_proof(manifest)}
@@ -71,6 +78,10 @@ def _calibration(manifest: Manifest) -> str:
         + _table(("threshold on", "value"), [*thresholds, ("any risk", f"{manifest.thresholds.any:.4g}")])
         + ("" if found.record is None else "\n\n" + _record(found.record))
     )
+
+
+def _evaluation(evaluation: EvaluationRecord | None) -> str:
+    return "" if evaluation is None else f"\n{evaluation_section(evaluation)}\n"
 
 
 def _record(record: CalibrationRecord) -> str:

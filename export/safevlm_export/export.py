@@ -16,10 +16,11 @@ from safevlm_sdk.bundle_card import bundle_card
 from safevlm_sdk.bundle_writer import BundleParts, bundle_files, is_bundle, write_bundle
 from safevlm_sdk.decision import decide
 from safevlm_sdk.errors import ExportError, PolicyError, ProofFailed
+from safevlm_sdk.evaluation_record import EVALUATION_FILE, EvaluationRecord
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, Manifest, Proof
 from safevlm_sdk.margins import said
 from safevlm_sdk.policy import default_policy_text, parse_policy
-from safevlm_training.checkpoint import load_calibration, load_naming
+from safevlm_training.checkpoint import load_calibration, load_evaluation, load_naming
 from safevlm_training.quiet import quiet
 from safevlm_training.risk_model import RiskModel
 
@@ -67,6 +68,7 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
     policy_text = _policy_text(options.policy)
     policy = parse_policy(policy_text, where=str(options.policy or "the default policy"))
     calibrated, trained = load_calibration(checkpoint), load_naming(checkpoint)
+    measured = load_evaluation(checkpoint)
     with quiet():
         model = RiskModel.from_pretrained(checkpoint)
     decides = calibrated or uncalibrated(model.config)
@@ -97,12 +99,12 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
         ),
         files=listed_files(proven.graphs),
     )
-    parts = BundleParts(
-        manifest=manifest, graphs=proven.data, golden=proven.golden, policy=policy_text, card=bundle_card(manifest)
-    )
+    evaluation, warnings = _of_this_checkpoint(measured, identity.checkpoint_digest)
+    card = bundle_card(manifest, evaluation)
+    parts = BundleParts(manifest=manifest, graphs=proven.data, golden=proven.golden, policy=policy_text, card=card)
     written = write_bundle(out, parts, check=lambda folder: _judge_one(folder, proven, judgement, manifest))
     sizes = {path: len(data) for path, data in bundle_files(parts).items()}
-    return ExportReport(out=out, manifest=written, results=proven.results, sizes=sizes)
+    return ExportReport(out=out, manifest=written, results=proven.results, sizes=sizes, warnings=warnings)
 
 
 def _check_options(options: ExportOptions) -> None:
@@ -122,6 +124,19 @@ def _policy_text(path: Path | None) -> bytes:
         return path.read_bytes()
     except OSError as problem:
         raise PolicyError(f"{path}: cannot be read ({problem.strerror})") from problem
+
+
+def _of_this_checkpoint(
+    measured: EvaluationRecord | None, checkpoint: str
+) -> tuple[EvaluationRecord | None, tuple[str, ...]]:
+    """The evaluation, if its figures are this checkpoint's, and else a warning."""
+    if measured is None or measured.checkpoint == checkpoint:
+        return measured, ()
+    warning = (
+        f"{EVALUATION_FILE} was measured on the checkpoint {measured.checkpoint}, but this one is {checkpoint}: the "
+        "card tells no evaluation; run `safevlm eval --card` and export again"
+    )
+    return None, (warning,)
 
 
 def _judge_one(folder: Path, proven: Proven, judgement: Judgement, manifest: Manifest) -> None:

@@ -21,12 +21,14 @@ class ExportReport:
         manifest: As written.
         results: Graph id to its proof, with the names of images.
         sizes: Path inside the bundle to bytes.
+        warnings: What is not as whoever exports may expect.
     """
 
     out: Path
     manifest: Manifest
     results: Mapping[str, GraphResult]
     sizes: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
 
     def render(self) -> str:
         """Plain text for a console."""
@@ -37,6 +39,7 @@ class ExportReport:
         lines.append("checked: loaded by the runtime, and one image judged as in PyTorch")
         if self.manifest.proof.kind == "numeric":
             lines.append("not calibrated: it decides nothing yet, and loads only with allow_uncalibrated=True")
+        lines += (f"warning: {warning}" for warning in self.warnings)
         return "\n".join(lines)
 
 

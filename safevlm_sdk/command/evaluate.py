@@ -33,6 +33,14 @@ def evaluate(
         typer.Option(help="Other labelled images, as for --data, to fit the linear probe on: the baseline."),
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="A policy, instead of the default one.")] = None,
+    card: Annotated[
+        bool,
+        typer.Option(
+            "--card",
+            help="Write the figures into the checkpoint too: evaluation.json, and a section of its README.md. No "
+            "names of images.",
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write eval.json and eval.html into this folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
     thumbnails: Annotated[
@@ -60,7 +68,12 @@ def evaluate(
     needs("train", "torch", "transformers", "safetensors", "scipy", "sklearn")
     if transfer_to and not (robustness and attacked):
         raise OptionError("--transfer-to says who judges attacked images; it goes with --robustness")
+    if card and policy is not None:
+        raise OptionError("--card tells what the default policy decides; leave --policy out, or --card")
     report_module = import_module("safevlm_training.evaluation.report")
+    publishing = import_module("safevlm_training.evaluation.publishing")
+    if card:
+        publishing.require_card(checkpoint)
     if out is not None:
         report_module.require_writable(out, [*data, *(probe_data or ())])
     found = import_module("safevlm_training.evaluation.evaluate").evaluate_checkpoint(
@@ -81,6 +94,10 @@ def evaluate(
     if out is not None:
         page = report_module.write_report(out, found, extra=extra, thumbnails=thumbnails)
         typer.echo(f"report: {printable(str(page))}", err=True)
+    if card:
+        record = import_module("safevlm_training.evaluation.summary").summarise(found, hardened)
+        written = publishing.publish_evaluation(checkpoint, record)
+        typer.echo(f"card: {printable(str(written))}", err=True)
     raise typer.Exit(FAILED if found.failed else 0)
 
 

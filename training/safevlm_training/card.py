@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from safevlm_sdk.evaluation_card import evaluation_section
+from safevlm_sdk.evaluation_record import EvaluationRecord
 from safevlm_sdk.manifest import Calibration, Thresholds
 from safevlm_training.config import SafetyConfig
 
 
-def model_card(config: SafetyConfig, calibration: Calibration | None, thresholds: Thresholds | None) -> str:
-    """Markdown with the metadata header of the Hugging Face Hub."""
+def model_card(
+    config: SafetyConfig,
+    calibration: Calibration | None,
+    thresholds: Thresholds | None,
+    evaluation: EvaluationRecord | None = None,
+) -> str:
+    """Markdown with the metadata header of the Hugging Face Hub; `evaluation` is of this very checkpoint."""
     claims = "\n".join(f"| `{risk}` | {_cell(claim)} |" for risk, claim in config.coverage.items())
     absent = [name for name in config.taxonomy.categories if name not in config.coverage]
     not_seen = ", ".join(f"`{name}`" for name in absent) or "none"
-    return f"""---
+    card = f"""---
 library_name: safevlm-sdk
 pipeline_tag: image-classification
 tags: [safety, moderation, safevlm]
@@ -38,6 +45,7 @@ Categories of taxonomy `{config.taxonomy.name}` that it was not trained to see, 
 
 {_calibration(calibration, thresholds)}
 """
+    return card if evaluation is None else f"{card}\n{evaluation_section(evaluation)}\n"
 
 
 def _cell(text: str) -> str:

@@ -5,6 +5,7 @@
     tower.safetensors    the tower's tuned weights, where some were tuned; the others are the published ones
     calibration.json     temperature and thresholds; a checkpoint without it decides nothing yet
     training.json        how it was trained: recipe, data digests, metrics
+    evaluation.json      what `safevlm eval --card` measured, if it was run
     README.md            the model card
 
 Nothing here is pickled.
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from safevlm_sdk.errors import CheckpointError
+from safevlm_sdk.evaluation_record import EVALUATION_FILE, EvaluationRecord, parse_evaluation
 from safevlm_sdk.manifest import Calibration, Thresholds
 from safevlm_sdk.strict import canonical_json, digest
 from safevlm_training.card import model_card
@@ -43,7 +45,7 @@ CALIBRATION_FILE = "calibration.json"
 TRAINING_FILE = "training.json"
 CARD_FILE = "README.md"
 IDENTITY_FILES = (CONFIG_FILE, SAFETY_FILE, TOWER_FILE, CALIBRATION_FILE)
-CHECKPOINT_FILES = frozenset((*IDENTITY_FILES, TRAINING_FILE, CARD_FILE))
+CHECKPOINT_FILES = frozenset((*IDENTITY_FILES, TRAINING_FILE, EVALUATION_FILE, CARD_FILE))
 
 
 class CheckpointCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -93,6 +95,7 @@ def save_checkpoint(
     contents = {
         CALIBRATION_FILE: None if calibration is None else pretty_json(calibration),
         TRAINING_FILE: None if training is None else pretty_json(dict(training)),
+        EVALUATION_FILE: None,
         TOWER_FILE: None if tower is None else _tensor_bytes(tower),
         SAFETY_FILE: _tensor_bytes({name: value.float() for name, value in modules.state_dict().items()}),
         CARD_FILE: (card or model_card(config, *decides)).encode("utf-8"),
@@ -139,6 +142,16 @@ def load_calibration(path: str | Path) -> CheckpointCalibration | None:
     found = parse_json(read_file(file), CheckpointCalibration, where=str(file))
     _check_thresholds(found, config, str(file))
     return found
+
+
+def load_evaluation(path: str | Path) -> EvaluationRecord | None:
+    """What `safevlm eval --card` measured; None when it was never run. Its digest may be of an earlier state.
+
+    Raises:
+        CheckpointError: The file is not valid.
+    """
+    file = Path(path) / EVALUATION_FILE
+    return parse_evaluation(read_file(file), where=str(file)) if file.exists() else None
 
 
 def load_naming(path: str | Path) -> Naming:

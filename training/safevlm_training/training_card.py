@@ -1,4 +1,4 @@
-"""The model card of a trained checkpoint: every number in it comes from training.json or calibration.json."""
+"""The model card of a trained checkpoint: its numbers come from training.json, calibration.json, evaluation.json."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from typing import Any
 import msgspec
 
 from safevlm_sdk.calibration.bounds import upper_bound
+from safevlm_sdk.evaluation_card import evaluation_section
+from safevlm_sdk.evaluation_record import EvaluationRecord
 
 
-def training_card(record: Mapping[str, Any]) -> str:
+def training_card(record: Mapping[str, Any], evaluation: EvaluationRecord | None = None) -> str:
     """Markdown with the metadata header of the Hugging Face Hub.
 
     Args:
         record: The content of training.json, with `calibration` added.
+        evaluation: Of this very checkpoint.
     """
     facts: dict[str, Any] = msgspec.to_builtins(dict(record))
     parts = [
         _header(facts),
         _coverage(facts),
         _evidence(facts),
+        *(() if evaluation is None else (evaluation_section(evaluation),)),
         _thresholds(facts),
         _training(facts),
         _data(facts),
-        _limits(facts),
+        _limits(facts, evaluation),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -139,7 +143,7 @@ def _data(facts: dict[str, Any]) -> str:
     )
 
 
-def _limits(facts: dict[str, Any]) -> str:
+def _limits(facts: dict[str, Any], evaluation: EvaluationRecord | None) -> str:
     groups = facts["calibration"]["calibration"]["safe_groups"]
     return (
         "## Known limits\n\n"
@@ -149,8 +153,14 @@ def _limits(facts: dict[str, Any]) -> str:
         "on the false positive rate (95 %, one-sided).\n"
         f"{_misses(facts)}"
         "- It sees an image once, shrunk to the size of its tower: small details and small print are lost on it.\n"
-        "- It was not tested against images made to deceive it."
+        f"{_attacks(evaluation)}"
     )
+
+
+def _attacks(evaluation: EvaluationRecord | None) -> str:
+    if evaluation is None or evaluation.robustness is None or not evaluation.robustness.attacks:
+        return "- It was not tested against images made to deceive it."
+    return "- Images made with its weights can deceive it: the evaluation above counts how often a few attacks did."
 
 
 def _misses(facts: dict[str, Any]) -> str:

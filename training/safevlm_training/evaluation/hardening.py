@@ -11,13 +11,15 @@ from safevlm_training.evaluation.page import Section
 from safevlm_training.progress import Progress
 from safevlm_training.robustness.measure import measure_robustness
 from safevlm_training.robustness.plan import AttackPlan, RobustnessPlan
+from safevlm_training.robustness.results import RobustnessResult
 from safevlm_training.robustness.section import console_lines, html_section
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardened:
-    """A section for the report, and lines for the console."""
+    """What was found, as a section for the report and as lines for the console, too."""
 
+    result: RobustnessResult
     section: Section
     lines: tuple[str, ...]
 
@@ -49,4 +51,4 @@ def harden(
     examples = [item.example for item in evaluation.sample.items]
     result = measure_robustness(checkpoint, examples, plan=plan, transfer_to=transfer_to, progress=Progress(progress))
     section = Section(key="robustness", html=html_section(result), figures=result.as_json())
-    return Hardened(section=section, lines=console_lines(result))
+    return Hardened(result=result, section=section, lines=console_lines(result))
