@@ -35,6 +35,9 @@ def folder(tmp_path):
     shutil.copytree(ROOT / "starter" / "checkpoint", tmp_path / "starter" / "checkpoint")
     for index in range(60):
         sample = generate(5, index, assets=Assets(fonts=(), backgrounds=(), split="train"))
+        if sample.category == "safe":
+            (tmp_path / "harmless").mkdir(exist_ok=True)
+            sample.image.save(tmp_path / "harmless" / f"{index}.jpg")
         place = tmp_path / "images" / sample.category
         place.mkdir(parents=True, exist_ok=True)
         sample.image.save(place / f"{index}.jpg")
