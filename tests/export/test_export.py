@@ -17,37 +17,31 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from PIL import Image
 from typer.testing import CliRunner
 
 from safevlm_export.export import ExportOptions, export_checkpoint
 from safevlm_export.proof_images import synthetic_images
 from safevlm_export.to_onnx import METADATA_KEY
-from safevlm_runtime.calibrate.bundle import calibrate_bundle
 from safevlm_runtime.reader import read_bundle
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk.bundle_card import bundle_card
-from safevlm_sdk.calibration.choose import Demand
-from safevlm_sdk.calibration.request import Request
 from safevlm_sdk.command.app import app
 from safevlm_sdk.decision import decide
-from safevlm_sdk.errors import BundleUncalibrated, CheckpointError, ExportError, PolicyError
-from safevlm_sdk.evaluation_card import HEADING, evaluation_section
-from safevlm_sdk.evaluation_record import (
-    EVALUATION_FILE,
-    EvaluationRecord,
-    Figure,
-    Overall,
-    SourceRow,
-    evaluation_bytes,
-)
+from safevlm_sdk.errors import BundleUncalibrated, ExportError, PolicyError
 from safevlm_sdk.features import VisionFeatures
 from safevlm_sdk.preprocess import preprocess
-from safevlm_training.checkpoint import checkpoint_digest
 
 Cases = Callable[[str], Any]
 ALL = ("clip-edge", "clip-paper", "vit-edge", "efficientnet-edge")
 PIXELS = [pixels for _, pixels in synthetic_images()]
+OWN_POLICY = b"""schema = 1
+name = "own"
+uncovered = "allow"
+[actions.privacy]
+low = "block"
+medium = "block"
+high = "block"
+"""
 
 
 def session(bundle: Path, role: str) -> onnxruntime.InferenceSession:
@@ -58,6 +52,18 @@ def run(bundle: Path, role: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
     graph = session(bundle, role)
     names = [output.name for output in graph.get_outputs()]
     return dict(zip(names, graph.run(names, inputs), strict=True))
+
+
+@pytest.fixture(scope="module")
+def by_command(case_of: Cases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that the command exported under options of its own; it must not be changed."""
+    folder = tmp_path_factory.mktemp("command")
+    (folder / "own.toml").write_bytes(OWN_POLICY)
+    arguments = [case_of("vit-edge").checkpoint, folder / "bundle", "--policy", folder / "own.toml"]
+    arguments += ["--name", "mine", "--license", "MIT", "--opset", "19"]
+    done = CliRunner().invoke(app, ["export", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return folder / "bundle"
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -236,19 +242,17 @@ def test_export_is_silent_and_replaces_only_bundles(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_policy_of_ones_own_is_shipped_and_a_broken_one_stops_before_work(case_of: Cases, tmp_path: Path) -> None:
-    levels = b"".join(level + b' = "block"\n' for level in (b"low", b"medium", b"high"))
-    text = b'schema = 1\nname = "mine"\nuncovered = "allow"\n[actions.privacy]\n' + levels
-    (tmp_path / "good.toml").write_bytes(text)
-    (tmp_path / "bad.toml").write_bytes(text.replace(b"high", b"hgih"))
+def test_a_policy_of_ones_own_is_shipped_and_a_broken_one_stops_before_work(
+    case_of: Cases, by_command: Path, tmp_path: Path
+) -> None:
+    assert (by_command / "policy.toml").read_bytes() == OWN_POLICY
+    assert read_bundle(by_command).policy.name == "own"
+    (tmp_path / "bad.toml").write_bytes(OWN_POLICY.replace(b"high", b"hgih"))
     checkpoint, out = case_of("vit-edge").checkpoint, tmp_path / "out"
     for broken in ("bad.toml", "missing.toml"):
         with pytest.raises(PolicyError, match=broken):
             export_checkpoint(checkpoint, out, ExportOptions(policy=tmp_path / broken))
     assert not out.exists()
-    export_checkpoint(checkpoint, out, ExportOptions(policy=tmp_path / "good.toml"))
-    assert (out / "policy.toml").read_bytes() == text
-    assert read_bundle(out).policy.name == "mine"
 
 
 @pytest.mark.parametrize(
@@ -278,14 +282,10 @@ def test_a_bundle_is_never_written_into_its_checkpoint(case_of: Cases, tmp_path:
     assert sorted(os.listdir(checkpoint)) == sorted(os.listdir(case_of("vit-edge").checkpoint))
 
 
-def test_the_command_passes_every_option_on(case_of: Cases, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    arguments = [case_of("vit-edge").checkpoint, out, "--name", "mine", "--license", "MIT", "--opset", "19"]
-    done = CliRunner().invoke(app, ["export", *map(str, arguments)])
-    assert done.exit_code == 0, done.output
-    manifest = read_bundle(out).manifest
+def test_the_command_passes_every_option_on(by_command: Path) -> None:
+    manifest = read_bundle(by_command).manifest
     assert (manifest.name, manifest.license) == ("mine", "MIT")
-    opsets = onnx.load_from_string((out / "graphs" / "gate.fp32.onnx").read_bytes()).opset_import
+    opsets = onnx.load_from_string((by_command / "graphs" / "gate.fp32.onnx").read_bytes()).opset_import
     assert {one.domain: one.version for one in opsets}[""] == 19
 
 
@@ -293,76 +293,3 @@ def test_no_claim_breaks_the_table_of_the_card(case_of: Cases) -> None:
     manifest = case_of("vit-edge").report.manifest
     changed = msgspec.structs.replace(manifest, coverage={**manifest.coverage, "privacy": "IDs |\npassports."})
     assert "| `privacy` | IDs \\| passports. |" in bundle_card(changed)
-
-
-@pytest.fixture
-def measured(case_of: Cases, tmp_path: Path) -> Path:
-    """A checkpoint with an evaluation of its own."""
-    checkpoint = Path(shutil.copytree(case_of("vit-edge").checkpoint, tmp_path / "measured"))
-    (checkpoint / EVALUATION_FILE).write_bytes(evaluation_bytes(record_of(checkpoint)))
-    return checkpoint
-
-
-def record_of(checkpoint: Path) -> EvaluationRecord:
-    row = SourceRow(
-        source="drawn/generated/card", category="privacy", images=4, groups=4, flagged=3, rate=0.75, low=0.2,
-        high=0.99, method="exact",
-    )  # fmt: skip
-    figure = Figure(value=0.75, low=0.2, high=0.99)
-    return EvaluationRecord(
-        schema_version=1,
-        checkpoint=checkpoint_digest(checkpoint),
-        policy="sha256:" + "0" * 64,
-        data="sha256:" + "0" * 64,
-        images=4,
-        groups=4,
-        sources=(row,),
-        overall=Overall(**dict.fromkeys(Overall.__struct_fields__, figure)),
-        probe_auroc=None,
-        robustness=None,
-        notes=(),
-    )
-
-
-def test_the_card_of_a_bundle_tells_the_checkpoint_s_evaluation(
-    case_of: Cases, measured: Path, tmp_path: Path
-) -> None:
-    report = export_checkpoint(measured, tmp_path / "out", ExportOptions(name="vit-edge", license="Apache-2.0"))
-    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    section = evaluation_section(record_of(measured))
-    plain = case_of("vit-edge")
-    assert card.replace(f"{section}\n\n", "") == (plain.bundle / "README.md").read_text(encoding="utf-8")
-    assert card.index("## Calibration and thresholds") < card.index(section) < card.index("## Proof")
-    assert report.manifest.identity == plain.report.manifest.identity
-    assert report.warnings == ()
-    assert read_bundle(tmp_path / "out").card == card
-
-
-def test_an_evaluation_of_another_checkpoint_is_left_out_with_a_warning(measured: Path, tmp_path: Path) -> None:
-    calibration = (measured / "calibration.json").read_bytes()
-    (measured / "calibration.json").write_bytes(calibration.replace(b'"any": 0.6', b'"any": 0.61'))
-    report = export_checkpoint(measured, tmp_path / "out", ExportOptions())
-    assert HEADING not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    (warning,) = report.warnings
-    assert f"this one is {checkpoint_digest(measured)}: the card tells no evaluation" in warning
-    assert report.render().endswith(f"warning: {warning}")
-
-
-def test_a_damaged_evaluation_stops_before_work(measured: Path, tmp_path: Path) -> None:
-    (measured / EVALUATION_FILE).write_bytes(b'{"schema_version":1}')
-    with pytest.raises(CheckpointError, match=r"evaluation\.json: .*missing required field"):
-        export_checkpoint(measured, tmp_path / "out", ExportOptions())
-    assert not (tmp_path / "out").exists()
-
-
-def test_new_thresholds_of_a_bundle_drop_the_evaluation(measured: Path, tmp_path: Path) -> None:
-    bundle, images, out = (tmp_path / name for name in ("bundle", "images", "out"))
-    export_checkpoint(measured, bundle, ExportOptions())
-    images.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(20):
-        Image.fromarray(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(images / f"{number}.png")
-    demand = Demand(flag_at_most=0.5)
-    calibrate_bundle(bundle, Request(safe=images, risky=None, demand=demand, out=out))
-    assert HEADING in read_bundle(bundle).card
-    assert HEADING not in read_bundle(out).card

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from safevlm_sdk.decision import Rule, decide
-from safevlm_sdk.errors import CheckpointError, DataError, OptionError, OutputNotFinite
-from safevlm_sdk.manifest import Calibration, Thresholds
-from safevlm_sdk.policy import Action, LevelActions, Policy
-from safevlm_sdk.preprocess import preprocess
-from safevlm_training.checkpoint import CheckpointCalibration
-from safevlm_training.config import SafetyConfig
+from safevlm_sdk.errors import CheckpointError, DataError, OptionError
 from safevlm_training.data import Example
-from safevlm_training.modules import SafetyModules
 from safevlm_training.progress import Progress
 from safevlm_training.risk_model import RiskModel
 from safevlm_training.robustness import (
@@ -36,17 +26,13 @@ from safevlm_training.robustness import (
     html_section,
     measure_robustness,
 )
-from safevlm_training.robustness.attacks import pgd, random_signs, to_values
-from safevlm_training.robustness.gate import Gate, flag_margin, load_gate
-from safevlm_training.robustness.patch import grey_patch, patch_side, train_patch, with_patch
+from safevlm_training.robustness.gate import load_gate
+from safevlm_training.robustness.patch import grey_patch, with_patch
 from safevlm_training.robustness.pictures import Picture
-from safevlm_training.robustness.resampling import DifferentiablePreprocess
 from safevlm_training.robustness.results import GREY, PATCH, PGD, SIGNS, AttackRow
 from safevlm_training.robustness.under_attack import measure_attacks
-from safevlm_training.towers.load import describe_tower
 
-MakeConfig = Callable[..., SafetyConfig]
-Pixels = NDArray[np.uint8]
+Paint = Callable[..., np.ndarray]
 FEW = RobustnessPlan(
     corruptions=CORRUPTIONS[:1],
     images=4,
@@ -54,79 +40,13 @@ FEW = RobustnessPlan(
 )
 
 
-def picture(number: int, *, risky: bool) -> Pixels:
-    """Noise with a red square, which is risky, or with a blue circle."""
-    rng = np.random.default_rng([number, int(risky)])
-    image = Image.fromarray(rng.integers(90, 170, (72, 96, 3), dtype=np.uint8))
-    left, top = (int(value) for value in rng.integers(4, 36, 2))
-    pen = ImageDraw.Draw(image)
-    if risky:
-        pen.rectangle((left, top, left + 30, top + 30), fill=(220, 40, 40))
-    else:
-        pen.ellipse((left, top, left + 30, top + 30), fill=(40, 40, 220))
-    return np.asarray(image)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def make_gate(make_config: MakeConfig, folder: Path, seed: int, **changes: object) -> Path:
-    """Trains a head on the published tower, and saves it with thresholds."""
-    torch.manual_seed(seed)
-    tower, described, preprocessing = describe_tower("efficientnet-lite0", "hidden:3", image_size=64)
-    config = make_config(
-        tower=described, grid=tower.grid, feature_width=tower.feature_width, preprocessing=preprocessing, **changes
-    )
-    model = RiskModel(tower, SafetyModules(config))
-    pictures = [picture(number, risky=risky) for number in range(100, 112) for risky in (True, False)]
-    truth = torch.tensor([0, len(config.labels) - 1] * 12)
-    with torch.no_grad():
-        features = tower(torch.from_numpy(np.stack([preprocess(pixels, preprocessing) for pixels in pictures])))
-    optimizer = torch.optim.Adam(model.safety.parameters(), lr=0.01)
-    for _ in range(40):
-        optimizer.zero_grad()
-        logits = model.safety(features).type_logits
-        torch.nn.functional.cross_entropy(logits, truth, label_smoothing=0.1).backward()
-        optimizer.step()
-    calibration = CheckpointCalibration(
-        calibration=Calibration(method="temperature", temperature=1.5, risky_groups=5, safe_groups=9, note="Here."),
-        thresholds=Thresholds(categories=dict.fromkeys(config.coverage, 0.5), any=0.6),
-    )
-    model.eval().save_pretrained(folder, calibration=calibration)
-    return folder
-
-
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("robustness")
-
-
-@pytest.fixture
-def checkpoints(make_config: MakeConfig, kept: Path) -> tuple[Path, Path]:
-    """The same gate from two seeds, trained once for all tests here."""
-    paths = (kept / "first", kept / "second")
-    for seed, path in enumerate(paths):
-        if not path.exists():
-            make_gate(make_config, path, seed)
-    return paths
-
-
-@pytest.fixture
-def gate(checkpoints: tuple[Path, Path]) -> Gate:
-    return load_gate(checkpoints[0])
-
-
-@pytest.fixture(scope="module")
-def examples(kept: Path) -> list[Example]:
+def examples(picture: Paint, tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
+    folder = tmp_path_factory.mktemp("pictures")
     found = []
     for number in range(9):
         for category, risky in (("privacy", True), ("safe", False)):
-            path = kept / f"{category}-{number}.png"
+            path = folder / f"{category}-{number}.png"
             Image.fromarray(picture(number, risky=risky)).save(path)
             found.append(
                 Example(
@@ -143,145 +63,13 @@ def examples(kept: Path) -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def measured() -> list[RobustnessResult]:
-    return []
-
-
-@pytest.fixture
-def result(
-    checkpoints: tuple[Path, Path], examples: list[Example], measured: list[RobustnessResult]
-) -> RobustnessResult:
-    """Measured once for all tests here."""
-    if not measured:
-        measured.append(measure_robustness(checkpoints[0], examples, plan=FEW, transfer_to=checkpoints))
-    return measured[0]
+def result(checkpoints: tuple[Path, Path], examples: list[Example]) -> RobustnessResult:
+    return measure_robustness(checkpoints[0], examples, plan=FEW, transfer_to=checkpoints)
 
 
 def row(rows: tuple[AttackRow, ...], attack: str, goal: str, epsilon: int | None) -> AttackRow:
     (found,) = (one for one in rows if (one.attack, one.goal, one.epsilon) == (attack, goal, epsilon))
     return found
-
-
-def test_the_margin_is_flagged_from_zero_on() -> None:
-    rng = np.random.default_rng(0)
-    thresholds = {"privacy": 0.4, "fairness": 1.0, "misleading": 0.3}
-    rule = Rule(
-        labels=(*thresholds, "safe"),
-        activation="softmax",
-        temperature=1.7,
-        thresholds=thresholds,
-        any_threshold=0.55,
-    )
-    block = LevelActions(low=Action.BLOCK, medium=Action.BLOCK, high=Action.BLOCK)
-    policy = Policy(schema=1, name="all", uncovered="allow", actions=dict.fromkeys(thresholds, block))
-    logits = rng.normal(0, 2, (400, 4))
-    margins = flag_margin(torch.from_numpy(logits), rule).numpy()
-    flagged = [decide(row, np.zeros(4), rule, policy).action is Action.BLOCK for row in logits]
-    assert 50 < sum(flagged) < 350
-    assert [bool(margin >= 0) for margin in margins] == flagged
-
-
-def test_a_certain_image_still_has_a_gradient() -> None:
-    rule = Rule(
-        labels=("privacy", "safe"),
-        activation="softmax",
-        temperature=1,
-        thresholds={"privacy": 0.5},
-        any_threshold=0.5,
-    )
-    logits = torch.tensor([[90.0, -90.0]], requires_grad=True)
-    margin = flag_margin(logits, rule)
-    (gradient,) = torch.autograd.grad(margin.sum(), logits)
-    assert margin.item() == pytest.approx(180)
-    assert gradient.tolist() == [[pytest.approx(1), pytest.approx(-1)]]
-
-
-def test_gradients_of_one_image_are_right(gate: Gate) -> None:
-    gate.model.double()
-    path = DifferentiablePreprocess.of((72, 96), gate.model.config.preprocessing)
-    pixels = path(to_values(picture(0, risky=True))).double().requires_grad_()
-    (gradient,) = torch.autograd.grad(gate.margin(pixels).sum(), pixels)
-    direction = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    with torch.no_grad():
-        ahead, behind = (gate.margin(pixels + step * direction).item() for step in (1e-6, -1e-6))
-    assert (gradient * direction).sum().item() == pytest.approx((ahead - behind) / 2e-6, rel=1e-3)
-
-
-def test_the_margin_of_the_differentiable_path_is_the_gates(gate: Gate) -> None:
-    for number in range(4):
-        pixels = picture(number, risky=number % 2 == 0)
-        path = DifferentiablePreprocess.of((72, 96), gate.model.config.preprocessing)
-        with torch.no_grad():
-            assert (gate.margin(path(to_values(pixels))).item() >= 0) == gate.judge(pixels).flagged
-
-
-@pytest.mark.parametrize("epsilon", [1, 4])
-@pytest.mark.parametrize("risky", [True, False])
-def test_pgd_stays_close_and_beats_noise_of_the_same_size(gate: Gate, epsilon: int, risky: bool) -> None:
-    for number in range(3):
-        pixels = picture(number, risky=risky)
-        before = gate.judge(pixels)
-        assert before.flagged == risky
-        attacked = pgd(gate, pixels, epsilon=epsilon, steps=6, flag=not risky, seed=number)
-        control = random_signs(pixels, epsilon=epsilon, seed=number)
-        for changed in (attacked, control):
-            assert changed.dtype == np.uint8
-            assert np.abs(changed.astype(int) - pixels).max() == epsilon
-        gain, drift = (abs(gate.judge(changed).score - before.score) for changed in (attacked, control))
-        assert (gate.judge(attacked).score < before.score) == risky
-        assert gain > 2 * drift
-
-
-def test_a_broken_gate_is_an_error_and_no_flag(gate: Gate) -> None:
-    with torch.no_grad():
-        gate.model.safety.head.query.fill_(math.nan)
-    with pytest.raises(OutputNotFinite, match="NaN or infinity"):
-        gate.judge(picture(0, risky=True))
-
-
-def test_pgd_of_saturated_pixels_stays_in_range(gate: Gate) -> None:
-    pixels = np.zeros((50, 40, 3), dtype=np.uint8)
-    pixels[10:30, 10:30] = 255
-    attacked = pgd(gate, pixels, epsilon=8, steps=3, flag=True, seed=0).astype(int)
-    assert attacked[pixels == 255].min() >= 247
-    assert attacked[pixels == 0].max() <= 8
-
-
-def test_pgd_depends_on_its_seed_alone(gate: Gate) -> None:
-    pixels = picture(0, risky=True)
-    first, again, other = (pgd(gate, pixels, epsilon=4, steps=2, flag=False, seed=seed) for seed in (3, 3, 4))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_attacks_leave_the_weights_alone(gate: Gate) -> None:
-    before = {name: value.clone() for name, value in gate.model.state_dict().items()}
-    pgd(gate, picture(0, risky=True), epsilon=4, steps=2, flag=False, seed=0)
-    assert not gate.model.training
-    assert not any(parameter.requires_grad for parameter in gate.model.parameters())
-    assert all(value.equal(before[name]) for name, value in gate.model.state_dict().items())
-
-
-@pytest.mark.parametrize("shape", [(72, 96), (200, 30), (1, 1)])
-def test_the_patch_touches_only_its_square(shape: tuple[int, int]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    patch = np.random.default_rng(1).integers(0, 256, grey_patch().shape, dtype=np.uint8)
-    side = patch_side(shape, 0.1)
-    shown = with_patch(pixels, patch, 0.1)
-    outside = np.ones(shape, dtype=bool)
-    outside[shape[0] - side :, shape[1] - side :] = False
-    assert np.array_equal(shown[outside], pixels[outside])
-    assert not np.array_equal(shown, pixels)
-    assert side == min(*shape, max(1, round(math.sqrt(0.1 * shape[0] * shape[1]))))
-
-
-def test_a_trained_patch_lowers_scores_it_was_not_trained_on(gate: Gate) -> None:
-    patch = train_patch(gate, [picture(number, risky=True) for number in (20, 21, 22)], share=0.2, steps=12, seed=0)
-    for number in range(4):
-        patched, covered = (
-            gate.judge(with_patch(picture(number, risky=True), square, 0.2)).score for square in (patch, grey_patch())
-        )
-        assert patched < covered - 0.01
 
 
 def test_every_row_counts_the_images_it_is_of(result: RobustnessResult) -> None:
@@ -320,7 +108,7 @@ def test_transfer_to_itself_is_the_attack_itself(result: RobustnessResult) -> No
 
 
 def test_each_gate_counts_what_it_judged_right_and_judges_for_itself(
-    checkpoints: tuple[Path, Path], examples: list[Example]
+    checkpoints: tuple[Path, Path], examples: list[Example], picture: Paint
 ) -> None:
     gates = [load_gate(path) for path in checkpoints]
     risky = [Picture(example=examples[0], pixels=picture(number, risky=True)) for number in range(3)]
@@ -402,9 +190,9 @@ def test_an_uncalibrated_checkpoint_is_refused(
 
 
 def test_other_risks_are_refused(
-    checkpoints: tuple[Path, Path], make_config: MakeConfig, examples: list[Example], tmp_path: Path
+    checkpoints: tuple[Path, Path], make_gate: Callable[..., Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    other = make_gate(make_config, tmp_path / "other", 0, coverage={"privacy": "Documents."})
+    other = make_gate(tmp_path / "other", 0, coverage={"privacy": "Documents."})
     with pytest.raises(CheckpointError, match="cover the same risks"):
         measure_robustness(checkpoints[0], examples, plan=FEW, transfer_to=(other,))
     with pytest.raises(DataError, match="'fairness' is none of privacy, illegal_risk, safe"):

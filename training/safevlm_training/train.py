@@ -23,6 +23,7 @@ from safevlm_training.config import SafetyConfig, edge_config, paper_config
 from safevlm_training.data import SPLITS, BadRow, Labels, Split, check_splits, refuse, write_bad_rows
 from safevlm_training.encode import Encoder, fill_cache, hash_images, row_key
 from safevlm_training.fit import State, fit, judge, labelled
+from safevlm_training.kept_weights import Trained, take_weights
 from safevlm_training.metrics import Judged, evaluate, flag_rates
 from safevlm_training.modules import SafetyModules
 from safevlm_training.plan import Plan, is_checkpoint, plan_recipe
@@ -81,18 +82,23 @@ def train(
         modules = new_modules(encoder.config, recipe.train.seed)
         model = Trainable(encoder.tower, modules, recipe.train.unfreeze_last)
         fingerprint = fingerprint_of(recipe, data, encoder)
-        state = fit(
-            model,
-            splits["train"],
-            splits["validation"],
-            recipe.train,
-            state_file=plan.work / "state.pt",
-            fingerprint=fingerprint,
-            progress=shown,
-        )
+        trained = take_weights(plan.output, fingerprint, modules, encoder.tower)
+        if trained is None:
+            state = fit(
+                model,
+                splits["train"],
+                splits["validation"],
+                recipe.train,
+                state_file=plan.work / "state.pt",
+                fingerprint=fingerprint,
+                progress=shown,
+            )
+            trained = _trained(plan, state, encoder)
+        else:
+            shown.say(f"the weights in {plan.output} are of this recipe: they stay, the thresholds are set anew")
         judged = {split: judge(model, splits[split], recipe.train.batch_size) for split in SPLITS[1:]}
         calibration = calibrate(judged["validation"], judged["calibration"], recipe.calibration.bounds)
-    record = _record(plan, data, encoder, state, fingerprint) | {"metrics": _metrics(judged, calibration)}
+    record = _record(plan, data, encoder, trained) | {"metrics": _metrics(judged, calibration)}
     _publish(plan, RiskModel(encoder.tower, modules), calibration, record)
     (plan.work / "state.pt").unlink(missing_ok=True)
     return plan.output
@@ -163,7 +169,9 @@ def new_modules(config: SafetyConfig, seed: int) -> SafetyModules:
 def fingerprint_of(recipe: Recipe, data: Dataset, encoder: Encoder) -> str:
     """`sha256:…` of whatever the trained weights depend on."""
     parts = {
-        "recipe": recipe,
+        "model": recipe.model,
+        "sources": [[source.name, source.variants, source.weight] for source in recipe.data],
+        "train": recipe.train,
         "data": data_digest(data.items),
         "encoder": encoder.digest(recipe.cache.dtype),
         "captures": CAPTURE_VERSION if data.captures else None,
@@ -204,18 +212,29 @@ def _metrics(judged: dict[Split, Judged], calibration: CheckpointCalibration) ->
     return metrics
 
 
-def _record(plan: Plan, data: Dataset, encoder: Encoder, state: State, fingerprint: str) -> dict[str, Any]:
-    """The content of training.json but the metrics; no times and places, so that equal runs give equal bytes."""
+def _trained(plan: Plan, state: State, encoder: Encoder) -> Trained:
+    """What training.json says of fresh weights."""
     tower = encoder.config.tower
     tuned = {"tuned_digest": encoder.tower.digest} if encoder.unfreeze_last else {}
+    return Trained(
+        fingerprint=state.fingerprint,
+        best_epoch=state.best_epoch,
+        history=state.history,
+        threads=torch.get_num_threads(),  # another number sums in another order, and gives other last digits
+        tower={"name": plan.recipe.model.tower, "tap": tower.tap, "digest": tower.digest} | tuned,
+    )
+
+
+def _record(plan: Plan, data: Dataset, encoder: Encoder, trained: Trained) -> dict[str, Any]:
+    """The content of training.json but the metrics; no times and places, so that equal runs give equal bytes."""
     return {
         "schema_version": 1,
-        "fingerprint": fingerprint,
+        "fingerprint": trained.fingerprint,
         "name": plan.recipe.output.name,
         "license": plan.recipe.output.license,
         "recipe": plan.recipe,
         "seed": plan.recipe.train.seed,
-        "tower": {"name": plan.recipe.model.tower, "tap": tower.tap, "digest": tower.digest} | tuned,
+        "tower": trained.tower,
         "uncovered": [name for name in plan.taxonomy.categories if name not in plan.recipe.model.coverage],
         "encoder": encoder.digest(plan.recipe.cache.dtype),
         "data": {
@@ -228,9 +247,9 @@ def _record(plan: Plan, data: Dataset, encoder: Encoder, state: State, fingerpri
                 for source in plan.recipe.data
             ],
         },
-        "best_epoch": state.best_epoch,
-        "history": state.history,
-        "threads": torch.get_num_threads(),  # another number sums in another order, and gives other last digits
+        "best_epoch": trained.best_epoch,
+        "history": trained.history,
+        "threads": trained.threads,
         "versions": {
             "safevlm_sdk": __version__,
             "python": platform.python_version(),
