@@ -39,9 +39,9 @@ wheel-test: $(DEV)/.installed ## sdist -> wheel -> clean environment -> the star
 	.venv-wheel/bin/python $(PIP_INSTALL) -c constraints.txt "$$(ls dist/*.whl)[cpu]"
 	cd dist && ../.venv-wheel/bin/python -I ../tests/installed/starter_from_wheel.py
 
-starter: $(DEV)/.installed data/documents-train/manifest.jsonl ## train and export the shipped starter anew
-	OMP_NUM_THREADS=1 $(DEV)/bin/safevlm train recipes/starter.toml
-	$(DEV)/bin/safevlm-export starter/checkpoint runtime/safevlm_runtime/starter --calibration-data data/clothing
+starter: $(DEV)/.installed data/documents-train/manifest.jsonl ## train and export a starter anew, into build/
+	OMP_NUM_THREADS=1 $(DEV)/bin/safevlm train recipes/starter.toml --out build/starter
+	$(DEV)/bin/safevlm-export build/starter build/bundle --calibration-data data/clothing
 
 data/documents-train/manifest.jsonl: | $(DEV)/.installed
 	$(DEV)/bin/python -m safevlm_training.documents data/documents-train --count 12000 --seed 1 --split train --jobs 2 \

@@ -73,6 +73,23 @@ def run(model: Trainable, data: Labelled, state_file: Path, recipe: TrainRecipe 
     fit(model, data, data, recipe, state_file=state_file, fingerprint="f", progress=Progress(False))
 
 
+@pytest.mark.parametrize("count", [1, PIECE + 1])
+def test_a_piece_of_one_row_has_the_gradient_of_two_equal_ones(
+    count: int, tower: EfficientNetLite0, safety: SafetyModules, data: Labelled
+) -> None:
+    """On a CPU, torch 2.13 errs at a `BatchNorm2d` in eval mode when one image and its gradient lie differently."""
+    rows = data.features(np.arange(count, dtype=np.int64))
+    gradients = []
+    for batch in (rows, torch.cat([rows, rows])):
+        model = Trainable(tower, safety, 2)
+        model.optimizer(RECIPE).zero_grad()
+        model(batch).type_logits[:, 0].mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.blocks.parameters()])
+    for one, two in zip(*gradients, strict=True):
+        assert torch.allclose(one, two, rtol=1e-3, atol=1e-6 * float(two.abs().max()) + 1e-9)
+    assert any(float(gradient.abs().max()) > 0 for gradient in gradients[0])
+
+
 def test_frozen_weights_and_running_statistics_stay_bit_for_bit(
     tower: EfficientNetLite0, safety: SafetyModules, data: Labelled, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from safevlm_sdk.errors import CheckpointError
 from safevlm_training.checkpoint import TRAINING_FILE, load_modules, load_tower_state
 from safevlm_training.config import read_file
 from safevlm_training.modules import SafetyModules
+from safevlm_training.towers.load import overlay
 from safevlm_training.towers.tower import Tower
 
 
@@ -46,8 +47,10 @@ def take_weights(checkpoint: Path, fingerprint: str, modules: SafetyModules, tow
     if trained.fingerprint != fingerprint:
         return None
     modules.load_state_dict(load_modules(checkpoint).state_dict())
-    tower.load_state_dict(load_tower_state(checkpoint) or {}, strict=False)
-    if tower.digest != trained.tower.get("tuned_digest", tower.digest):
+    tuned = load_tower_state(checkpoint)
+    if tuned is not None:
+        overlay(tower, str(checkpoint), tuned)
+    if tower.digest != trained.tower.get("tuned_digest", trained.tower["digest"]):
         raise CheckpointError(
             f"{checkpoint}: its tuned tower is not the one of {TRAINING_FILE}; remove the folder to train again"
         )

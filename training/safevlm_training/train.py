@@ -38,6 +38,9 @@ from safevlm_training.towers.tower import check_tail
 from safevlm_training.trainable import Trainable
 from safevlm_training.training_card import training_card
 
+# Of `fit` and `Trainable`: weights and states of another version are not kept.
+TRAINING_VERSION = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
@@ -83,6 +86,7 @@ def train(
         model = Trainable(encoder.tower, modules, recipe.train.unfreeze_last)
         fingerprint = fingerprint_of(recipe, data, encoder)
         trained = take_weights(plan.output, fingerprint, modules, encoder.tower)
+        fresh = trained is None
         if trained is None:
             state = fit(
                 model,
@@ -100,7 +104,8 @@ def train(
         calibration = calibrate(judged["validation"], judged["calibration"], recipe.calibration.bounds)
     record = _record(plan, data, encoder, trained) | {"metrics": _metrics(judged, calibration)}
     _publish(plan, RiskModel(encoder.tower, modules), calibration, record)
-    (plan.work / "state.pt").unlink(missing_ok=True)
+    if fresh:
+        (plan.work / "state.pt").unlink(missing_ok=True)
     return plan.output
 
 
@@ -175,6 +180,7 @@ def fingerprint_of(recipe: Recipe, data: Dataset, encoder: Encoder) -> str:
         "data": data_digest(data.items),
         "encoder": encoder.digest(recipe.cache.dtype),
         "captures": CAPTURE_VERSION if data.captures else None,
+        "training": TRAINING_VERSION,
         "torch": str(torch.__version__),
         "safevlm_sdk": __version__,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,7 @@ class Trainable(nn.Module):
     def forward(self, rows: Tensor) -> SafetyOutput:
         """Judges cached rows: features [N, T, D], or what enters the first tuned block, [N, T, C]."""
         if self.unfreeze_last:
-            rows = torch.cat([self._back(piece, self.unfreeze_last) for piece in torch.split(rows, PIECE)])
+            rows = torch.cat([self._back(piece, self.unfreeze_last) for piece in _pieces(rows)])[: len(rows)]
         output: SafetyOutput = self.safety(rows)
         return output
 
@@ -54,3 +56,15 @@ class Trainable(nn.Module):
             self.blocks.requires_grad_(True)
             groups.append({"params": list(self.blocks.parameters()), "peak": recipe.tower_lr})
         return torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
+
+
+def _pieces(rows: Tensor) -> Sequence[Tensor]:
+    """Pieces of at most `PIECE` rows, and never of one; a single row comes twice.
+
+    On a CPU, torch 2.13 computes wrong gradients at a `BatchNorm2d` in eval mode for a batch of one.
+    """
+    if len(rows) == 1:
+        return (torch.cat([rows, rows]),)
+    if len(rows) % PIECE != 1:
+        return torch.split(rows, PIECE)
+    return (*torch.split(rows[:-2], PIECE), rows[-2:])

@@ -67,7 +67,7 @@ def load_tower(
     """
     tower = _load(config.kind, config.name, config.revision, config.tap, preprocessing)
     if state is not None:
-        _overlay(tower, config.name, state)
+        overlay(tower, config.name, state)
     check_digest(tower, config)
     return tower
 
@@ -105,8 +105,12 @@ def check_digest(tower: Tower, config: TowerConfig) -> None:
         )
 
 
-def _overlay(tower: Tower, name: str, state: Mapping[str, Tensor]) -> None:
-    """Replaces published weights by tuned ones."""
+def overlay(tower: Tower, name: str, state: Mapping[str, Tensor]) -> None:
+    """Replaces published weights by tuned ones.
+
+    Raises:
+        CheckpointError: There are none, or they do not fit.
+    """
     expected = tower.state_dict()
     unknown = sorted(state.keys() - (expected.keys() - tower.uncounted))
     if unknown or not state:
