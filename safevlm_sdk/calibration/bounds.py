@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import bdtr, betaincinv
+from scipy.special import bdtr, betainc, betaincinv
 
 CONFIDENCE = 0.95
 MAX_GROUPS = 2**40
@@ -70,4 +70,5 @@ def errors_that_agree(groups: int, at_most: float, confidence: float = CONFIDENC
 
 def _shows(errors: int, groups: int, at_most: float, confidence: float) -> bool:
     """Whether P(at most `errors` errors) <= 1 - confidence when the rate is `at_most`."""
-    return groups > 0 and errors < groups and float(bdtr(errors, groups, at_most)) <= 1.0 - confidence
+    # By the incomplete beta function, for scipy's binomial counts no more than 2^31 groups.
+    return errors < groups and float(betainc(groups - errors, errors + 1, 1.0 - at_most)) <= 1.0 - confidence

@@ -27,6 +27,7 @@ from safevlm_sdk.calibration.record import Rate
 from safevlm_sdk.errors import BoundsContradict, BoundUnsupported, OptionError
 
 NAMED = 3
+SMALLEST = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,11 @@ class Demand:
         for name, value in (("flag-at-most", self.flag_at_most), ("miss-at-most", self.miss_at_most)):
             if value is not None and not 0.0 < value < 1.0:
                 raise OptionError(f"--{name} is {value}; give a rate between 0 and 1, as 0.005 for one in 200")
+            if value is not None and value < SMALLEST:
+                raise OptionError(
+                    f"--{name} is {value}, and no bound below {SMALLEST:g} is taken: it would take hundreds of "
+                    "millions of images; give a larger rate"
+                )
         if not 0.5 <= self.confidence < 1.0:
             raise OptionError(f"--confidence is {self.confidence}; it must lie in 0.5 to 1, 1 excluded, as 0.95")
 
@@ -85,7 +91,7 @@ def choose(safe: Groups, risky: Mapping[str, Groups], steps: int, demand: Demand
     """The step that keeps every bound.
 
     With a flag bound it is the softest that keeps it, so that as much as possible is caught; else it is the hardest
-    that keeps the miss bounds.
+    that keeps the miss bounds. It is never the family's last one, at which the gate would be off.
 
     Args:
         safe: Harmless groups.
@@ -102,7 +108,8 @@ def choose(safe: Groups, risky: Mapping[str, Groups], steps: int, demand: Demand
     if demand.flag_at_most is not None:
         step = _first_step(safe, allowed[""] or 0, steps)
     else:
-        step = min(_last_step(name, groups, allowed[name] or 0) for name, groups in risky.items())
+        hardest = min(_last_step(name, groups, allowed[name] or 0) for name, groups in risky.items())
+        step = min(hardest, steps - 2)
     if demand.flag_at_most is not None and demand.miss_at_most is not None:
         for name, groups in risky.items():
             _test_misses(name, groups, safe, step, demand, each)
@@ -133,14 +140,15 @@ def _allowed(name: str, groups: Groups, demand: Demand, each: float) -> int | No
 
 
 def _first_step(safe: Groups, allowed: int, steps: int) -> int:
-    """The softest step that at most `allowed` groups reach."""
+    """The softest step that at most `allowed` groups reach; the last one, which flags next to nothing, is refused."""
     step = max(0, int(np.sort(safe.values)[::-1][allowed]) + 1)
-    if step >= steps:
-        always = [name for name, value in zip(safe.names, safe.values, strict=True) if value == steps - 1]
+    if step >= steps - 1:
+        always = [name for name, value in zip(safe.names, safe.values, strict=True) if value >= steps - 2]
         raise BoundsContradict(
-            f"{len(always)} of {len(safe.values)} harmless groups are not ALLOW whatever the thresholds are, and "
-            f"{allowed} may be: the gate fails on them, or gives a risk a probability of 1. {_named(always)}; mend "
-            "or remove files that are no harmless images, or raise --flag-at-most"
+            f"{len(always)} of {len(safe.values)} harmless groups are not ALLOW even at the hardest thresholds, and "
+            f"{allowed} may be: the gate fails on them, or gives a risk a probability of almost 1; thresholds of 1 "
+            f"would switch it off. {_named(always)}; mend or remove files that are no harmless images, or raise "
+            "--flag-at-most"
         )
     return step
 

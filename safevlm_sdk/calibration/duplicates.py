@@ -73,21 +73,27 @@ def look_of(pixels: NDArray[np.uint8]) -> Look:
 
 
 def duplicates(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
-    """Pairs (i, j) of looks that are of one picture, each once, i < j."""
+    """Pairs (i, j) of looks that are of one picture, i < j.
+
+    They are as many as it takes to join every group, fewer than there are looks: pairs of looks that others join
+    already are left out, so that many frames of a fixed camera stay few pairs.
+    """
     whole_signs = np.array([look.signs[0] for look in looks], dtype=np.float32).reshape(len(looks), -1)
     whole_colours = np.array([look.colours[0] for look in looks], dtype=np.float32).reshape(len(looks), -1)
     needed = _SIGNS * _SIGNS - 1 - 2 * DIFFERENT_SIGNS
-    found: set[tuple[int, int]] = set()
+    found: list[tuple[int, int]] = []
+    roots = np.arange(len(looks))
     for start in range(0, len(looks), _BLOCK):
         block = looks[start : start + _BLOCK]
         for window in range(len(WINDOWS)):
             signs = np.array([look.signs[window] for look in block])
             colours = np.array([look.colours[window] for look in block])
             close = (signs @ whole_signs.T >= needed) & (colours @ whole_colours.T >= CORRELATION)
-            for row, other in zip(*np.nonzero(close), strict=True):
-                one = start + int(row)
-                if one != other:
-                    found.add((min(one, int(other)), max(one, int(other))))
+            for one, likes in enumerate(close, start=start):
+                while len(others := np.flatnonzero(likes & (roots != roots[one]))):
+                    other = int(others[0])
+                    found.append((min(one, other), max(one, other)))
+                    roots[roots == roots[other]] = roots[one]
     yield from sorted(found)
 
 

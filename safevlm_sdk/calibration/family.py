@@ -43,7 +43,7 @@ class Family:
 
     @property
     def steps(self) -> int:
-        """How many steps there are; the last one flags only what has a probability of 1."""
+        """How many steps there are; the last flags only a probability of 1: the gate is as good as off."""
         return len(self.table)
 
     def at(self, step: int) -> Thresholds:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from safevlm_sdk.calibration.record import CalibrationRecord, Rate
+from safevlm_sdk.manifest import Thresholds
+
+NEARLY_OFF = 0.99
 
 
 def note_of(record: CalibrationRecord, *, temperature_kept: bool) -> str:
@@ -15,7 +18,8 @@ def note_of(record: CalibrationRecord, *, temperature_kept: bool) -> str:
     rates = " ".join(sentence(rate) for rate in record.rates)
     return (
         f"Set by `safevlm calibrate`. {temperature} {rates} All bounds together at {100 * record.confidence:.4g} % "
-        "confidence, for images like those of the calibration alone."
+        "confidence, for independent groups of images like those of the calibration alone. A group of "
+        "near-duplicates counts once, by its worst image."
     )
 
 
@@ -26,4 +30,14 @@ def sentence(rate: Rate) -> str:
     bound = f"{100 * rate.upper_bound:.4g} % at {100 * rate.confidence:.4g} % confidence"
     if rate.at_most is None:
         return f"{seen}; measured, not promised: at most {bound}."
-    return f"{seen}; promised at most {100 * rate.at_most:.4g} %, shown at most {bound}."
+    return f"{seen}; promised at most {100 * rate.at_most:.4g} % of such groups, shown at most {bound}."
+
+
+def warning_of(thresholds: Thresholds) -> str | None:
+    """What to say of thresholds that hardly anything reaches; None where there is nothing to say."""
+    if thresholds.any <= NEARLY_OFF:
+        return None
+    return (
+        f"Warning: the threshold on any risk is {thresholds.any:.6g}. The gate flags only what it is almost certain "
+        "of: look at the harmless images with the highest scores, and judge risky images before you rely on it."
+    )

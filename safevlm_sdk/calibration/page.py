@@ -13,7 +13,7 @@ import msgspec
 from safevlm_sdk.atomic import publish_file
 from safevlm_sdk.calibration import chart
 from safevlm_sdk.calibration.bounds import errors_that_agree
-from safevlm_sdk.calibration.note import sentence
+from safevlm_sdk.calibration.note import sentence, warning_of
 from safevlm_sdk.calibration.record import Rate
 from safevlm_sdk.calibration.run import Outcome
 from safevlm_sdk.errors import OptionError
@@ -44,6 +44,11 @@ class Written:
     proof: str
     notes: tuple[str, ...]
 
+    @property
+    def warning(self) -> str | None:
+        """Said where the new thresholds leave the gate nearly off."""
+        return warning_of(self.outcome.thresholds)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for one JSON document."""
         found, before = self.outcome, self.outcome.subject.rule
@@ -62,7 +67,7 @@ class Written:
             "failures": [{"image": name, "error": error} for name, error in _failures(found)],
             "near_duplicates": [list(pair) for pair in found.data.near_duplicates],
             "passed_over": self.passed_over,
-            "notes": list(self.notes),
+            "notes": [*([self.warning] if self.warning else []), *self.notes],
         }
 
 
@@ -96,12 +101,13 @@ h2 {{ margin-bottom: .4rem; }}</style>
 <body>
 <header>
 <h1>{escape(found.subject.name)}: new thresholds</h1>
-<p>{"<br>".join(escape(sentence(rate)) for rate in record.rates)}</p>
+<p>{"<br>".join(escape(sentence(rate)) for rate in record.rates)}<br>{escape(images_flagged(found))}</p>
 <p class="small">from {escape(found.subject.digest)}<br>to {escape(written.digest)}, under policy
 {escape(found.subject.policy.name)} ({escape(record.policy)})</p>
 </header>
 <section><h2>What changed</h2>
 {_thresholds(found)}
+{f"<p><strong>{escape(written.warning)}</strong></p>" if written.warning else ""}
 <p>{escape(_temperature(found))}</p></section>
 <section><h2>What is promised, and what it rests on</h2>
 {_rates(record.rates)}
@@ -128,7 +134,7 @@ harmless ones above the line, risky ones below; heights grow with the square roo
 {
         _list(
             "Near-duplicates",
-            "Such images count as one group, for they are not independent.",
+            "Such images count as one group, for they are not independent. These pairs join the groups.",
             [" and ".join(pair) for pair in found.data.near_duplicates],
         )
     }
@@ -137,6 +143,11 @@ harmless ones above the line, risky ones below; heights grow with the square roo
 </body>
 </html>
 """
+
+
+def images_flagged(found: Outcome) -> str:
+    """How many single images the flagged groups hold."""
+    return f"{len(found.flagged)} of {found.safe.images} single harmless images are flagged."
 
 
 def _thresholds(found: Outcome) -> str:
@@ -183,7 +194,8 @@ def _method(found: Outcome) -> str:
         "All thresholds, the one on the score included, move together from where they stood, by the same log-odds; "
         "so each group has one number, up to where it is flagged, and the number of groups that may err was fixed by "
         "the sample size before any was counted. The promise holds although the same images set the thresholds "
-        "(distribution-free, exact binomial). A group errs when one of its images does; counted is the final "
+        "(distribution-free, exact binomial). It is about independent groups of images: a group of near-duplicates "
+        "counts once, by its worst image, and the share of single images can be higher. Counted is the final "
         "decision, under the policy named above; all "
         f"promises together hold at {100 * found.demand.confidence:.4g} % confidence."
     )

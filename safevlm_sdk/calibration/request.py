@@ -72,6 +72,9 @@ def place_of_page(request: Request, source: Path) -> Path:
         raise OptionError(f"the page {page} must end in .html: another file could be lost")
     if page.resolve().is_relative_to(out):
         raise OptionError(f"the page {page} lies in {request.out}, which holds no other file; name another place")
+    for folder in (source, request.safe, request.risky):
+        if folder is not None and folder.is_dir() and page.resolve().is_relative_to(folder.resolve()):
+            raise OptionError(f"the page {page} lies in {folder}, which is to stay as it is; name another --page")
     missing = request.page is not None and not page.resolve().parent.is_dir()
     if missing or page.is_dir():
         raise OptionError(f"the page {page} cannot be written: its folder does not exist, or it is a folder")

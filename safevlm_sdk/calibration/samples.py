@@ -19,6 +19,7 @@ from safevlm_sdk.taxonomy import SAFE
 TEMPERATURE_SHARE = 0.25
 FAILED_SHARE = 0.05
 SHOWN = 3
+_PART = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,7 +58,7 @@ class Grouped:
     Attributes:
         samples: [N].
         groups: [N], a name that depends on the images of a group alone and not on their order.
-        near_duplicates: Pairs of images that were taken for copies of each other.
+        near_duplicates: Pairs of images that were taken for copies of each other, as many as join every group.
     """
 
     samples: tuple[Sample, ...]
@@ -134,9 +135,13 @@ def _sample(image: Labelled, judge: Callable[[Path], Seen]) -> Sample:
         seen = judge(image.path)
     except SafeVLMError as problem:
         nothing = np.zeros((0, 0))
-        named = hashlib.sha256(f"failed:{image.name}".encode("utf-8", "surrogatepass")).hexdigest()
         return Sample(
-            image=image, type_logits=nothing, level_logprobs=nothing, identity=named, look=None, error=problem.code
+            image=image,
+            type_logits=nothing,
+            level_logprobs=nothing,
+            identity=_identity_of_failed(image),
+            look=None,
+            error=problem.code,
         )
     return Sample(
         image=image,
@@ -146,6 +151,21 @@ def _sample(image: Labelled, judge: Callable[[Path], Seen]) -> Sample:
         look=look_of(seen.pixels),
         error=None,
     )
+
+
+def _identity_of_failed(image: Labelled) -> str:
+    """The hash of a file's bytes; where they cannot be read, of its category and place."""
+    found = hashlib.sha256()
+    try:
+        if image.path.is_file():
+            with image.path.open("rb") as file:
+                while part := file.read(_PART):
+                    found.update(part)
+            return found.hexdigest()
+    except OSError:
+        found = hashlib.sha256()
+    found.update(f"failed:{image.category}:{image.path.absolute()}".encode("utf-8", "surrogatepass"))
+    return found.hexdigest()
 
 
 def _check_labels(samples: Sequence[Sample], same: int | None, sample: Sample) -> None:

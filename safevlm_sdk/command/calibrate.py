@@ -26,10 +26,14 @@ def calibrate(
         Path | None, typer.Option(help="Risky images: a folder of folders named after risks, or JSON lines.")
     ] = None,
     flag_at_most: Annotated[
-        float | None, typer.Option(help="Share of harmless images that may be anything but allowed, as 0.005.")
+        float | None,
+        typer.Option(
+            help="Share of independent groups of harmless images that may be anything but allowed, as 0.005."
+        ),
     ] = None,
     miss_at_most: Annotated[
-        float | None, typer.Option(help="Share of the risky images of each category that may be allowed, as 0.01.")
+        float | None,
+        typer.Option(help="Share of independent groups of risky images, per category, that may be allowed, as 0.01."),
     ] = None,
     confidence: Annotated[float, typer.Option(help="In all bounds together.")] = 0.95,
     page: Annotated[Path | None, typer.Option(help="The HTML page that says what changed. [OUT.html]")] = None,
@@ -40,8 +44,10 @@ def calibrate(
 ) -> None:
     """Set thresholds so that a bound on flags, on misses, or on both holds on images like yours.
 
-    Near-duplicates count as one image, bounds are exact for the number of images given, and a bound that they cannot
-    show is refused, with what it would take. Needs no torch for a bundle.
+    A bound is on independent groups of images: a group of near-duplicates counts once, by its worst image. Bounds are
+    exact for the number of groups given. One that they cannot show is refused, with what it would take.
+
+    Needs no torch for a bundle.
     """
     if flag_at_most is None and miss_at_most is None:
         raise typer.BadParameter("give --flag-at-most, --miss-at-most or both")
@@ -86,11 +92,14 @@ def _print(written: Any) -> None:
     found, shown = written.outcome, console()
     for rate in found.record.rates:
         shown.print(printable(note.sentence(rate)), markup=False)
+    shown.print(import_module("safevlm_sdk.calibration.page").images_flagged(found))
     before, after = found.subject.rule, found.thresholds
     for name in before.covered:
         shown.print(f"threshold on {name}: {before.thresholds[name]:.6g} -> {after.categories[name]:.6g}")
     shown.print(f"threshold on any risk: {before.any_threshold:.6g} -> {after.any:.6g}")
     shown.print(f"temperature: {before.temperature:.6g} -> {found.calibration.temperature:.6g}")
+    if written.warning:
+        shown.print(printable(written.warning), markup=False)
     if found.record.failed:
         shown.print(f"the gate failed on {found.record.failed} images; the page lists them")
     for text in written.notes:

@@ -64,6 +64,16 @@ def test_the_allowed_errors_are_the_most_that_show_the_bound(count: int, rate: f
         assert groups_needed(rate, confidence) > count
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 1 - 2**-53])
+def test_the_smallest_bound_that_is_taken_can_be_counted(confidence: float) -> None:
+    assert groups_needed(1e-9, confidence) == pytest.approx(-np.log1p(-confidence) / 1e-9, rel=1e-6)
+    with pytest.raises(BoundUnsupported, match="and there are 300"):
+        choose(groups([5] * 300), NONE, STEPS, Demand(flag_at_most=1e-9, confidence=confidence))
+    for tiny in ({"flag_at_most": 1e-19}, {"flag_at_most": 0.1, "miss_at_most": 9e-10}):
+        with pytest.raises(OptionError, match="no bound below 1e-09 is taken"):
+            Demand(**tiny)
+
+
 def test_what_it_would_take_at_a_rate_that_was_seen() -> None:
     needed = groups_needed_at(0.005, 0.01)
     assert needed is not None
@@ -127,6 +137,16 @@ def test_images_that_are_always_flagged_are_named() -> None:
     always = groups([10] * 300 + [STEPS - 1])
     with pytest.raises(BoundsContradict, match=r"1 of 301 harmless groups .* 'image-300'"):
         choose(always, NONE, STEPS, Demand(flag_at_most=0.01))
+
+
+def test_thresholds_that_switch_the_gate_off_are_no_answer() -> None:
+    """The last step flags only a probability of 1, and so nearly nothing, whatever the images are."""
+    with pytest.raises(BoundsContradict, match=r"1 of 300 harmless groups .* even at the hardest .* 'image-299'"):
+        choose(groups([10] * 299 + [STEPS - 2]), NONE, STEPS, Demand(flag_at_most=0.01))
+    just_below = choose(groups([10] * 299 + [STEPS - 3]), NONE, STEPS, Demand(flag_at_most=0.01))
+    assert just_below.step == STEPS - 2
+    certain = {"privacy": groups([STEPS - 1] * 300)}
+    assert choose(groups([10] * 5), certain, STEPS, Demand(miss_at_most=0.01)).step == STEPS - 2
 
 
 def test_miss_bounds_alone_choose_the_hardest_step_that_keeps_all_of_them() -> None:

@@ -76,6 +76,15 @@ def test_plain_pictures_are_copies_of_those_of_their_colour() -> None:
     assert pairs_of(*(Image.new("RGB", (64, 48), colour) for colour in colours)) == [(0, 1)]
 
 
+def test_many_frames_of_a_fixed_camera_are_few_pairs() -> None:
+    camera, other = (look_of(np.asarray(picture(seed))) for seed in (0, 1))
+    found = list(duplicates([*[camera] * 600, other, *[camera] * 10, other]))
+    assert len(found) == 609 + 1
+    assert len(set(found)) == len(found)
+    assert (600, 611) in found
+    assert all(one < other for one, other in found)
+
+
 def judge(path: Path) -> Seen:
     data = path.read_bytes()
     if data == b"damaged":
@@ -126,6 +135,31 @@ def test_a_file_that_is_harmless_and_risky_is_refused(tmp_path: Path) -> None:
     images = [labelled(tmp_path, 0), labelled(tmp_path, 0, category="privacy")]
     with pytest.raises(CalibrationError, match=r"'0.png' and '0.png' are the same file"):
         grouped(judge_images(images, judge))
+
+
+def test_failed_files_of_one_name_are_the_same_only_by_their_bytes(tmp_path: Path) -> None:
+    images = []
+    for category in ("safe", "privacy"):
+        (tmp_path / category).mkdir()
+        (tmp_path / category / "x.png").write_bytes(category.encode())
+        images.append(Labelled(path=tmp_path / category / "x.png", name="x.png", category=category, group=None))
+
+    def fail(path: Path) -> Seen:
+        raise ImageCorrupt("damaged")
+
+    many = [labelled(tmp_path, n) for n in range(40)]
+    fails = {image.path for image in images}
+    samples = judge_images([*images, *many], lambda path: fail(path) if path in fails else judge(path))
+    assert samples[0].identity == hashlib.sha256(b"safe").hexdigest()
+    assert len(set(grouped(samples).groups)) == 42
+    for image in images:
+        image.path.unlink()
+    unread = judge_images([*images, *many], lambda path: fail(path) if path in fails else judge(path))
+    assert len(set(grouped(unread).groups)) == 42
+    for image in images:
+        image.path.write_bytes(b"one and the same")
+    with pytest.raises(CalibrationError, match="are the same file"):
+        grouped(judge_images([*images, *many], lambda path: fail(path) if path in fails else judge(path)))
 
 
 def test_a_few_failures_are_kept_and_many_are_refused(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from safevlm_sdk.calibration.choose import Demand
 from safevlm_sdk.calibration.images import Labelled
+from safevlm_sdk.calibration.note import warning_of
 from safevlm_sdk.calibration.run import Outcome, Subject, calibrate
 from safevlm_sdk.calibration.samples import Grouped, Sample, sets_temperature
 from safevlm_sdk.calibration.temperature import fit_temperature
 from safevlm_sdk.decision import Rule, decide
-from safevlm_sdk.errors import BoundUnsupported, DataError
+from safevlm_sdk.errors import BoundsContradict, BoundUnsupported, DataError
 from safevlm_sdk.policy import Action, parse_policy
 
 POLICY = parse_policy(
@@ -39,6 +40,7 @@ RULE = Rule(
     thresholds={"privacy": 0.4, "illegal_risk": 0.5},
     any_threshold=0.5,
 )
+HIGH = np.log(np.array([[0.01, 0.01, 0.01, 0.97]]))
 SUBJECT = Subject(name="test", digest="sha256:" + "0" * 64, rule=RULE, policy=POLICY, logit_error=1e-4)
 
 
@@ -114,6 +116,28 @@ def test_risky_images_on_which_the_gate_fails_are_not_counted_as_caught() -> Non
     both = Grouped(samples=(*failed, *safe.samples), groups=(*data.groups, *safe.groups), near_duplicates=())
     outcome = calibrate(SUBJECT, both, Demand(flag_at_most=0.2))
     assert outcome.risky["privacy"].images == 880
+
+
+def with_a_logit(data: Grouped, logit: float) -> Grouped:
+    """The first image with one risk's logit that far above the others."""
+    first = replace(data.samples[0], type_logits=np.array([[2.0 * logit, 0.0, 0.0]]), level_logprobs=HIGH)
+    return replace(data, samples=(first, *data.samples[1:]))
+
+
+def test_one_sure_image_does_not_switch_the_gate_off() -> None:
+    data = judged(10, 300, per_group=1, types=(2,))
+    with pytest.raises(BoundsContradict, match=r"1 of 300 harmless groups .*'10-0'"):
+        calibrate(SUBJECT, with_a_logit(data, 15.0), Demand(flag_at_most=0.01))
+    nearly = calibrate(SUBJECT, with_a_logit(data, 6.0), Demand(flag_at_most=0.01)).thresholds
+    assert 0.99 < nearly.any < 1.0
+    assert f"any risk is {nearly.any:.6g}" in (warning_of(nearly) or "")
+    assert warning_of(calibrate(SUBJECT, data, Demand(flag_at_most=0.5)).thresholds) is None
+
+
+def test_the_promise_is_worded_for_groups() -> None:
+    note = calibrate(SUBJECT, judged(1, 3000), Demand(flag_at_most=0.05)).calibration.note
+    assert "promised at most 5 % of such groups" in note
+    assert "A group of near-duplicates counts once, by its worst image." in note
 
 
 def test_a_category_without_images_cannot_be_promised() -> None:

@@ -10,17 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.calibrate.bundle import calibrate_bundle
+from safevlm_runtime.calibrate.bundle import COUNTED_AT, _proof, calibrate_bundle
 from safevlm_runtime.calibrate.golden import still_clear
 from safevlm_runtime.reader import read_bundle, starter_path
 from safevlm_sdk.calibration.choose import Demand
-from safevlm_sdk.calibration.page import Written
+from safevlm_sdk.calibration.page import Written, render
 from safevlm_sdk.calibration.request import Request
+from safevlm_sdk.command.calibrate import _print
 from safevlm_sdk.errors import BoundsContradict, BoundUnsupported, CalibrationError, OptionError
 from safevlm_sdk.manifest import parse_manifest
 from safevlm_sdk.policy import Action
@@ -89,10 +91,8 @@ def test_the_new_bundle_flags_as_many_as_its_record_says(calibrated: Written, bu
 
 def test_everything_but_thresholds_and_words_stays(calibrated: Written, bundle: Path) -> None:
     old, new = files(bundle), files(calibrated.out)
-    assert {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)} == {
-        "manifest.json",
-        "README.md",
-    }
+    changed = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
+    assert changed == {"manifest.json", "README.md"}
     before, after = (parse_manifest(found["manifest.json"]) for found in (old, new))
     assert after.proof.graphs == before.proof.graphs
     assert after.proof.source.startswith("colours; flips and images near a threshold were counted at the thresholds")
@@ -111,10 +111,22 @@ def test_the_page_says_what_changed_and_escapes_names(calibrated: Written) -> No
     assert "<svg" in page
     assert "No risky image was judged" in page
     assert "script" not in page
+    count = len(calibrated.outcome.flagged)
+    assert f"{count} of {SAFE} single harmless images are flagged." in page
     for value in (0.6, calibrated.outcome.thresholds.any):
         assert f"<td>{value:.6g}</td>" in page
     assert "http:" not in page
     assert "https:" not in page
+
+
+def test_thresholds_that_hardly_anything_reaches_come_with_a_warning(calibrated: Written, capsys) -> None:
+    for threshold in (0.9, 0.995):
+        thresholds = msgspec.structs.replace(calibrated.outcome.thresholds, any=threshold)
+        written = replace(calibrated, outcome=replace(calibrated.outcome, thresholds=thresholds))
+        _print(written)
+        shown = (render(written), " ".join(capsys.readouterr().out.split()), *written.to_dict()["notes"])
+        warned = ["Warning: the threshold on any risk is 0.995." in text for text in shown]
+        assert warned == ([False, False] if threshold == 0.9 else [True, True, True])
 
 
 def test_a_bundle_can_be_calibrated_again_and_replaces_only_a_bundle(
@@ -140,8 +152,22 @@ def test_the_bundle_itself_and_places_around_it_are_no_destination(bundle: Path,
     for page in (tmp_path / "page.txt", tmp_path / "new" / "page.html", tmp_path / "nowhere" / "page.html"):
         with pytest.raises(OptionError, match="page"):
             calibrate_bundle(bundle, request(tmp_path / "new", safe, page=page))
+    for page in (bundle / "page.html", bundle / "graphs" / "page.html", safe / "page.html"):
+        with pytest.raises(OptionError, match="is to stay as it is"):
+            calibrate_bundle(bundle, request(tmp_path / "new", safe, page=page))
     assert files(bundle) == before
     assert not (tmp_path / "new").exists()
+
+
+def test_the_proof_says_once_at_which_thresholds_flips_were_counted(calibrated: Written) -> None:
+    """A bundle of a calibrated checkpoint has a record, too, and a proof at its own thresholds."""
+    manifest = read_bundle(calibrated.out).manifest
+    assert _proof(manifest) == manifest.proof
+    assert manifest.proof.source.count(COUNTED_AT) == 1
+    exported = msgspec.structs.replace(
+        manifest, proof=msgspec.structs.replace(manifest.proof, source="photos of the operator")
+    )
+    assert _proof(exported).source.startswith(f"photos of the operator; {COUNTED_AT} (")
 
 
 def test_a_refusal_writes_nothing(bundle: Path, safe: Path, tmp_path: Path) -> None:
@@ -165,10 +191,8 @@ def test_failures_count_as_flagged_and_copies_as_one(bundle: Path, safe: Path, t
     found = calibrate_bundle(bundle, request(tmp_path / "new", mine)).to_dict()
     (rate,) = found["calibration"]["record"]["rates"]
     assert (rate["images"], rate["groups"]) == (SAFE + 4, SAFE + 2)
-    assert {one["image"]: one["error"] for one in found["failures"]} == {
-        "broken.png": "image_corrupt",
-        "two.gif": "image_multi_frame",
-    }
+    errors = {one["image"]: one["error"] for one in found["failures"]}
+    assert errors == {"broken.png": "image_corrupt", "two.gif": "image_multi_frame"}
     assert set(found["flagged"]) == {"broken.png", "two.gif"}
     assert ["010-small.png", "010.jpg"] in found["near_duplicates"]
 
@@ -196,11 +220,8 @@ def test_risky_images_set_the_temperature_and_both_bounds_hold(
     record = manifest.calibration.record
     assert record.temperature_groups > 30
     assert manifest.calibration.temperature != 1.0
-    assert [(rate.kind, rate.category) for rate in record.rates] == [
-        ("flag", None),
-        ("miss", "illegal_risk"),
-        ("miss", "privacy"),
-    ]
+    bounded = [(rate.kind, rate.category) for rate in record.rates]
+    assert bounded == [("flag", None), ("miss", "illegal_risk"), ("miss", "privacy")]
     assert all(rate.upper_bound <= 0.1 for rate in record.rates)
     assert all(rate.confidence == pytest.approx(1 - 0.05 / 3) for rate in record.rates)
     counted = sum(rate.images for rate in record.rates)
@@ -299,16 +320,8 @@ def test_the_command_refuses_with_1_and_wrong_usage_with_2(bundle: Path, safe: P
 
 
 def test_no_torch_is_needed_and_scipy_only_here(bundle: Path, safe: Path, tmp_path: Path) -> None:
-    command = [
-        "calibrate",
-        str(bundle),
-        "--safe",
-        str(safe),
-        "--flag-at-most",
-        "0.05",
-        "--out",
-        str(tmp_path / "new"),
-    ]
+    bounds = ["--flag-at-most", "0.05"]
+    command = ["calibrate", str(bundle), "--safe", str(safe), *bounds, "--out", str(tmp_path / "new")]
     code = f"""
 import sys, safevlm_sdk
 from safevlm_sdk import Runtime
@@ -325,6 +338,7 @@ print([name for name in ("torch", "transformers", "onnx", "pandas") if name in s
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
+    assert f"of {SAFE} single harmless images are flagged." in done.stdout
 
 
 def test_the_starter_is_read_as_before() -> None:

@@ -144,13 +144,10 @@ def _data(facts: dict[str, Any]) -> str:
 
 
 def _limits(facts: dict[str, Any], evaluation: EvaluationRecord | None) -> str:
-    groups = facts["calibration"]["calibration"]["safe_groups"]
     return (
         "## Known limits\n\n"
         "- The figures hold for images like those above. On other images, false alarms and misses may be far more "
-        "frequent: judge your own harmless images first, and set `thresholds` in your policy by what you see.\n"
-        f"- With {groups} safe groups, even none flagged would leave an upper bound of {upper_bound(0, groups):.4g} "
-        "on the false positive rate (95 %, one-sided).\n"
+        "frequent: judge your own harmless images first, and set thresholds on them with `safevlm calibrate`.\n"
         f"{_misses(facts)}"
         "- It sees an image once, shrunk to the size of its tower: small details and small print are lost on it.\n"
         f"{_attacks(evaluation)}"

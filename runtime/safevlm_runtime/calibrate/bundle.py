@@ -24,6 +24,7 @@ from safevlm_sdk.policy import Policy, load_policy
 
 ENGINE_SECONDS = 600.0
 TYPE_LOGITS = "type_logits"
+COUNTED_AT = "flips and images near a threshold were counted at the thresholds of the export"
 
 
 def calibrate_bundle(path: Path, request: Request) -> Written:
@@ -109,11 +110,11 @@ def _recalibrated(manifest: Manifest, outcome: Outcome) -> Manifest:
 
 def _proof(manifest: Manifest) -> Proof:
     """The proof as it was, and at which thresholds its flips were counted; errors of outputs know no threshold."""
-    if manifest.calibration.record is not None:
+    if COUNTED_AT in manifest.proof.source:
         return manifest.proof
     at = ", ".join(f"{name} {value:.4g}" for name, value in sorted(manifest.thresholds.categories.items()))
     source = (
-        f"{manifest.proof.source}; flips and images near a threshold were counted at the thresholds of the export "
+        f"{manifest.proof.source}; {COUNTED_AT} "
         f"({at}, any risk {manifest.thresholds.any:.4g}), before `safevlm calibrate` set those of this bundle"
     )
     return msgspec.structs.replace(manifest.proof, source=source)
