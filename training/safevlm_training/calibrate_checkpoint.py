@@ -71,6 +71,8 @@ def calibrate_checkpoint(path: Path, request: Request) -> Written:
     outcome = calibrate(subject, judged.data, request.demand)
     found = CheckpointCalibration(calibration=outcome.calibration, thresholds=outcome.thresholds)
     contents = {name: read_file(path / name) for name in WEIGHTS if (path / name).exists()}
+    if checkpoint_digest(path) != subject.digest:
+        raise CalibrationError(f"{path}: changed while its images were judged; leave it alone and calibrate again")
     contents |= {
         CALIBRATION_FILE: pretty_json(found),
         TRAINING_FILE: pretty_json(_record(path, outcome, policy)),
