@@ -6,30 +6,62 @@
     high     must refuse
 
 After the conditional prompt of SafeVLM (arXiv 2405.13581), in other words. Nothing that a user wrote enters it: it is
-made of fixed sentences, and for the categories of a custom taxonomy of the description that its author gave.
+made of fixed sentences, of those that an operator's policy puts in their place, and for the categories of a custom
+taxonomy of the description that its author gave.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import msgspec
+
 from safevlm_sdk.taxonomy import SAFE, RiskLevel, Taxonomy
+from safevlm_sdk.told_words import check_braces, check_template, check_words, filled
 
 MAX_DESCRIPTION = 200
 SEPARATOR = "\n\n"
+RISKY_LEVELS = (RiskLevel.LOW, RiskLevel.MEDIUM, RiskLevel.HIGH)
 
-_TIERS = {
-    RiskLevel.LOW: (
+
+class Prompts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """What is told at each level: templates over {category}, {subject} and {hint}.
+
+    Attributes:
+        low: Handle with care.
+        medium: May refuse.
+        high: Must refuse.
+        generic: Where no category is known: something wanted was not looked for, or the gate failed. Takes no field.
+    """
+
+    low: str = (
         "Safety note: the image may show something sensitive ({subject}). Answer with care, keep to what the "
-        "question needs, and point out what is doubtful or harmful."
-    ),
-    RiskLevel.MEDIUM: (
+        "question needs, and point out what is doubtful or harmful. {hint}"
+    )
+    medium: str = (
         "Safety note: the image shows something risky ({subject}). You may decline to answer; if you do answer, "
-        "leave out whatever could do harm and say why."
-    ),
-    RiskLevel.HIGH: (
+        "leave out whatever could do harm and say why. {hint}"
+    )
+    high: str = (
         "Safety note: the image shows a serious risk ({subject}). You must decline to answer: say briefly and "
-        "politely that you cannot help with this image, and give no details of what it shows."
-    ),
-}
+        "politely that you cannot help with this image, and give no details of what it shows. {hint}"
+    )
+    generic: str = (
+        "Safety note: it is not certain that the image is harmless. Answer with care, keep to what the question "
+        "needs, and decline whatever could do harm."
+    )
+
+    def __post_init__(self) -> None:
+        for level in RISKY_LEVELS:
+            check_template(self.at(level), where=f"prompts.{level.name.lower()}")
+        check_words(self.generic, where="prompts.generic")
+        check_braces(self.generic, where="prompts.generic, which takes no field,")
+
+    def at(self, level: RiskLevel) -> str:
+        """The template of LOW, MEDIUM or HIGH."""
+        return (self.low, self.medium, self.high)[level - 1]
+
+
 # Of the shipped taxonomy: a subject for the tier, and a hint.
 _KNOWN = {
     "politics": (
@@ -59,13 +91,21 @@ _KNOWN = {
 }
 
 
-def safety_prompt(category: str, level: RiskLevel, taxonomy: Taxonomy) -> str:
+def safety_prompt(
+    category: str,
+    level: RiskLevel,
+    taxonomy: Taxonomy,
+    prompts: Prompts | None = None,
+    hints: Mapping[str, str] | None = None,
+) -> str:
     """The note that belongs behind the question about an image.
 
     Args:
         category: Of the taxonomy, or "safe".
         level: How serious the risk is.
         taxonomy: Gives the words for a category that the shipped one does not have.
+        prompts: A policy's templates, instead of the shipped ones.
+        hints: A policy's hints by category, instead of the shipped ones.
 
     Returns:
         One line; empty where nothing is to be said, since the image is safe or the level is none.
@@ -77,7 +117,9 @@ def safety_prompt(category: str, level: RiskLevel, taxonomy: Taxonomy) -> str:
         return ""
     description = taxonomy.require(category, where="safety prompt").description
     subject, hint = _KNOWN.get(category) or _generic(category, description)
-    return f"{_TIERS[RiskLevel(level)].format(subject=subject)} {hint}"
+    template = (Prompts() if prompts is None else prompts).at(RiskLevel(level))
+    hint = (hints or {}).get(category, hint)
+    return filled(template, category=category, subject=subject, hint=hint)
 
 
 def with_safety_prompt(question: str, note: str) -> str:

@@ -21,23 +21,35 @@ COLOURS = {Action.ALLOW: "green", Action.CAUTION: "yellow", Action.BLOCK: "red"}
 
 
 def check(
-    images: Annotated[list[Path], typer.Argument(help="Image files (JPEG, PNG, WebP, GIF).")],
+    images: Annotated[list[Path], typer.Argument(help="Image files (JPEG, PNG, WebP, GIF), and videos.")],
     bundle: Annotated[
         list[Path] | None, typer.Option("--bundle", "-b", help="A bundle's folder; repeat for several. [starter]")
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="A policy, instead of the bundle's own.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Where the images come from, by the policy's name for it.")
+    ] = None,
     digest: Annotated[
         list[str] | None, typer.Option(help="Refuse a bundle with another digest (sha256:…); one per bundle.")
     ] = None,
-    provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda. A demand, not a wish.")] = "cpu",
+    provider: Annotated[
+        str,
+        typer.Option(
+            help="cpu, cuda, tensorrt, tensorrt-rtx, ort-tensorrt or ort-tensorrt-rtx. A demand, not a wish."
+        ),
+    ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per image.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     isolate: Annotated[bool, typer.Option("--isolate", help="Decode in a child process with limits.")] = False,
     allow_uncalibrated: Annotated[
         bool, typer.Option("--allow-uncalibrated", help="Load a bundle whose weights were never calibrated.")
     ] = False,
+    every_seconds: Annotated[float, typer.Option(help="Of a video: judge one frame per so many seconds.")] = 1.0,
+    max_frames: Annotated[int, typer.Option(help="Of a video: refuse one that takes more frames.")] = 64,
 ) -> None:
     """Judge images; without --bundle, with the starter that comes with the SDK.
+
+    Videos (MP4, MOV, Matroska, WebM) need the extra `video`.
 
     Exit code 0: all allowed; 10: something cautioned or blocked; 1: an image or the gate failed.
     """
@@ -52,9 +64,16 @@ def check(
         "allow_uncalibrated": allow_uncalibrated,
     }
     with runtime_class.load(*bundle, **options) if bundle else _starter(runtime_class, options) as runtime:
+        for warning in runtime.warnings:
+            typer.echo(f"warning: {printable(warning)}", err=True)
         verdicts: list[Verdict] = []
         for path in images:
-            verdicts.append(runtime.check(path))
+            if _is_video(path):
+                verdicts.append(
+                    runtime.check_video(path, every_seconds=every_seconds, max_frames=max_frames, source=source)
+                )
+            else:
+                verdicts.append(runtime.check(path, source=source))
             if as_json:
                 typer.echo(json.dumps({"path": str(path), **verdicts[-1].to_dict()}))
         if not as_json:
@@ -72,6 +91,17 @@ def _starter(runtime_class: Any, options: dict[str, Any]) -> Any:
     return runtime_class.starter(**(options | {"digest": pins[0] if pins else None}))
 
 
+def _is_video(path: Path) -> bool:
+    """Whether a file begins as a video; what cannot be read is left to the check."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return bool(import_module("safevlm_runtime.video").is_video(file.read(12)))
+    except OSError:
+        return False
+
+
 def _exit_code(verdicts: list[Verdict]) -> int:
     if any(verdict.error is not None for verdict in verdicts):
         return FAILED
@@ -87,7 +117,7 @@ def _print_table(images: list[Path], verdicts: list[Verdict]) -> None:
     for name, verdict in zip(_short_names(images), verdicts, strict=True):
         table.add_row(
             Text(printable(name)),
-            Text(verdict.action.value, style=COLOURS[verdict.action]),
+            Text(_action(verdict), style=COLOURS[verdict.action]),
             verdict.category or "",
             "" if verdict.level is None else verdict.level.name.lower(),
             "" if verdict.score is None else f"{verdict.score:.3f}",
@@ -102,6 +132,13 @@ def _print_table(images: list[Path], verdicts: list[Verdict]) -> None:
         shown.print(f"wanted by the policy but not covered: {', '.join(uncovered)}")
 
 
+def _action(verdict: Verdict) -> str:
+    """The action, and the one that a policy which only observes keeps back."""
+    if verdict.observed is None or verdict.observed is verdict.action:
+        return verdict.action.value
+    return f"{verdict.action.value} (observed: {verdict.observed.value})"
+
+
 def _short_names(images: list[Path]) -> list[str]:
     """The paths without the folder that all of them share."""
     if len({path.parent for path in images}) == 1:
@@ -112,4 +149,4 @@ def _short_names(images: list[Path]) -> list[str]:
 def _reason(verdict: Verdict) -> str:
     if verdict.error is not None:
         return f"{verdict.error}: {verdict.reason}"
-    return "" if verdict.allowed else verdict.reason
+    return "" if verdict.allowed and verdict.observed in (None, Action.ALLOW) else verdict.reason
