@@ -10,12 +10,17 @@
     │   ├── ImageFormat            image_format
     │   ├── ImageDimensions        image_dimensions
     │   ├── ImageTooManyPixels     image_too_many_pixels
+    │   ├── ImageTooManyViews      image_too_many_views
     │   ├── ImageMultiFrame        image_multi_frame
     │   ├── ImageMode              image_mode
     │   ├── ImageCorrupt           image_corrupt
     │   ├── ImageInput             image_input
     │   ├── DecodeTimeout          decode_timeout
     │   └── DecoderDied            decoder_died
+    ├── VideoError             video_invalid
+    │   ├── VideoFormat            video_format
+    │   ├── VideoTooLong           video_too_long
+    │   └── VideoCorrupt           video_corrupt
     ├── BundleError            a bundle is refused
     │   ├── BundleMissing          bundle_missing
     │   ├── BundleLayout           bundle_layout
@@ -25,6 +30,10 @@
     │   │   ├── BundleUnsigned         bundle_unsigned
     │   │   └── BundleSigner           bundle_signer
     │   ├── BundleGraph            bundle_graph
+    │   ├── BundleEngine           bundle_engine
+    │   │   ├── EngineUntrusted        engine_untrusted
+    │   │   ├── EngineMismatch         engine_mismatch
+    │   │   └── EngineUnreadable       engine_unreadable
     │   ├── BundleSelfTest         bundle_self_test
     │   ├── BundleUncalibrated     bundle_uncalibrated
     │   └── ManifestError          manifest_invalid
@@ -32,9 +41,12 @@
     │   └── PolicyUncovered        policy_uncovered
     ├── EngineError            engine_failed
     │   ├── EngineTimeout          engine_timeout
+    │   ├── EngineBuildError       engine_build_failed
     │   ├── OutputShape            output_shape
     │   └── OutputNotFinite        output_not_finite
     ├── ProviderError          provider_mismatch
+    ├── ObserverFailed         observer_failed
+    │   └── DeviceMissing          device_missing
     ├── OptionError            option_invalid
     ├── FeaturesMismatch       features_mismatch
     ├── MissingExtra           missing_extra
@@ -46,6 +58,37 @@
     ├── EndpointError          endpoint_failed
     │   ├── RequestRefused         request_refused
     │   └── EndpointGone           endpoint_gone
+    ├── ConversationError      conversation_invalid
+    │   ├── ConversationTooManyImages  conversation_too_many_images
+    │   ├── ConversationRemoteImage    conversation_remote_image
+    │   └── ImageNotJudged         image_not_judged
+    ├── ChatEngineUnknown      chat_engine_unknown
+    ├── ChatEngineError        chat_engine_failed
+    │   ├── ChatEngineUnreachable  chat_engine_unreachable
+    │   ├── ChatEngineTimeout      chat_engine_timeout
+    │   └── ChatEngineRefused      chat_engine_refused
+    ├── RequestError           request_invalid
+    │   ├── BadRequest             bad_request
+    │   ├── UnknownField           unknown_field
+    │   ├── UnsupportedPart        unsupported_part
+    │   ├── TooManyImages          too_many_images
+    │   ├── ImageEncoding          image_encoding
+    │   ├── ImageTypeMismatch      image_type_mismatch
+    │   ├── EndpointUnknown        endpoint_unknown
+    │   ├── MethodNotAllowed       method_not_allowed
+    │   ├── RequestTimeout         request_timeout
+    │   ├── BodyTooLarge           body_too_large
+    │   ├── BodyEncoding           body_encoding
+    │   ├── GateFailed             gate_failed
+    │   ├── Overloaded             overloaded
+    │   ├── UpstreamFailed         upstream_failed
+    │   ├── UpstreamTimeout        upstream_timeout
+    │   ├── EngineUnavailable      engine_unavailable
+    │   └── RemoteImageError       remote_image_failed
+    │       ├── RemoteImageForbidden   remote_image_forbidden
+    │       ├── RemoteImageHost        remote_image_host
+    │       └── RemoteImageAddress     remote_image_address
+    ├── ListenError            listen_failed
     ├── CalibrationError       calibration_failed
     │   ├── BoundUnsupported       bound_unsupported
     │   └── BoundsContradict       bounds_contradict
@@ -66,6 +109,7 @@ from .base import (
 )
 from .bundles import (
     BundleDigest,
+    BundleEngine,
     BundleError,
     BundleGraph,
     BundleLayout,
@@ -76,7 +120,21 @@ from .bundles import (
     BundleTampered,
     BundleUncalibrated,
     BundleUnsigned,
+    EngineMismatch,
+    EngineUnreadable,
+    EngineUntrusted,
     ManifestError,
+)
+from .chatting import (
+    ChatEngineError,
+    ChatEngineRefused,
+    ChatEngineTimeout,
+    ChatEngineUnknown,
+    ChatEngineUnreachable,
+    ConversationError,
+    ConversationRemoteImage,
+    ConversationTooManyImages,
+    ImageNotJudged,
 )
 from .images import (
     DecoderDied,
@@ -93,6 +151,7 @@ from .images import (
     ImageNotFound,
     ImageTooLarge,
     ImageTooManyPixels,
+    ImageTooManyViews,
     ImageUnreadable,
 )
 from .making import (
@@ -111,21 +170,53 @@ from .making import (
     TaxonomyError,
     TrainingError,
 )
+from .requests import (
+    BadRequest,
+    BodyEncoding,
+    BodyTooLarge,
+    EndpointUnknown,
+    EngineUnavailable,
+    GateFailed,
+    ImageEncoding,
+    ImageTypeMismatch,
+    ListenError,
+    MethodNotAllowed,
+    Overloaded,
+    RemoteImageAddress,
+    RemoteImageError,
+    RemoteImageForbidden,
+    RemoteImageHost,
+    RequestError,
+    RequestTimeout,
+    TooManyImages,
+    UnknownField,
+    UnsupportedPart,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
 from .running import (
+    DeviceMissing,
+    EngineBuildError,
     EngineError,
     EngineTimeout,
     FeaturesMismatch,
+    ObserverFailed,
     OutputNotFinite,
     OutputShape,
     PolicyError,
     PolicyUncovered,
     ProviderError,
 )
+from .videos import VideoCorrupt, VideoError, VideoFormat, VideoTooLong
 
 __all__ = [
+    "BadRequest",
+    "BodyEncoding",
+    "BodyTooLarge",
     "BoundUnsupported",
     "BoundsContradict",
     "BundleDigest",
+    "BundleEngine",
     "BundleError",
     "BundleGraph",
     "BundleLayout",
@@ -137,19 +228,36 @@ __all__ = [
     "BundleUncalibrated",
     "BundleUnsigned",
     "CalibrationError",
+    "ChatEngineError",
+    "ChatEngineRefused",
+    "ChatEngineTimeout",
+    "ChatEngineUnknown",
+    "ChatEngineUnreachable",
     "CheckpointError",
+    "ConversationError",
+    "ConversationRemoteImage",
+    "ConversationTooManyImages",
     "DataError",
     "DecodeTimeout",
     "DecoderDied",
+    "DeviceMissing",
     "EndpointError",
     "EndpointGone",
+    "EndpointUnknown",
+    "EngineBuildError",
     "EngineError",
+    "EngineMismatch",
     "EngineTimeout",
+    "EngineUnavailable",
+    "EngineUnreadable",
+    "EngineUntrusted",
     "ExportError",
     "FeaturesMismatch",
+    "GateFailed",
     "ImageCorrupt",
     "ImageDimensions",
     "ImageEmpty",
+    "ImageEncoding",
     "ImageError",
     "ImageFormat",
     "ImageInput",
@@ -157,22 +265,44 @@ __all__ = [
     "ImageMultiFrame",
     "ImageNotAFile",
     "ImageNotFound",
+    "ImageNotJudged",
     "ImageTooLarge",
     "ImageTooManyPixels",
+    "ImageTooManyViews",
+    "ImageTypeMismatch",
     "ImageUnreadable",
     "LabelMapError",
+    "ListenError",
     "ManifestError",
+    "MethodNotAllowed",
     "MissingExtra",
+    "ObserverFailed",
     "OptionError",
     "OutputNotFinite",
     "OutputShape",
+    "Overloaded",
     "PolicyError",
     "PolicyUncovered",
     "ProofFailed",
     "ProviderError",
     "RecipeError",
+    "RemoteImageAddress",
+    "RemoteImageError",
+    "RemoteImageForbidden",
+    "RemoteImageHost",
+    "RequestError",
     "RequestRefused",
+    "RequestTimeout",
     "SafeVLMError",
     "TaxonomyError",
+    "TooManyImages",
     "TrainingError",
+    "UnknownField",
+    "UnsupportedPart",
+    "UpstreamFailed",
+    "UpstreamTimeout",
+    "VideoCorrupt",
+    "VideoError",
+    "VideoFormat",
+    "VideoTooLong",
 ]

@@ -59,6 +59,30 @@ class BundleGraph(BundleError):
     code = "bundle_graph"
 
 
+class BundleEngine(BundleError):
+    """An engine of the bundle cannot be used."""
+
+    code = "bundle_engine"
+
+
+class EngineUntrusted(BundleEngine):
+    """The engine lies in a bundle that is neither signed nor pinned: an engine is native code."""
+
+    code = "engine_untrusted"
+
+
+class EngineMismatch(BundleEngine):
+    """The engine was built for another version, system or GPU, or of another graph."""
+
+    code = "engine_mismatch"
+
+
+class EngineUnreadable(BundleEngine):
+    """The engine is truncated, damaged, or not what the manifest says it is."""
+
+    code = "engine_unreadable"
+
+
 class BundleSelfTest(BundleError):
     """The backend does not reproduce the golden outputs on this machine."""
 

@@ -59,6 +59,12 @@ class ImageTooManyPixels(ImageError):
     code = "image_too_many_pixels"
 
 
+class ImageTooManyViews(ImageError):
+    """Covering the image takes more tiles than the bundle's view plan allows."""
+
+    code = "image_too_many_views"
+
+
 class ImageMultiFrame(ImageError):
     """The image has more frames than the policy judges."""
 

@@ -29,6 +29,12 @@ class EngineTimeout(EngineError):
     code = "engine_timeout"
 
 
+class EngineBuildError(EngineError):
+    """No engine can be built of a graph."""
+
+    code = "engine_build_failed"
+
+
 class OutputShape(EngineError):
     """The graph returned an output of another shape or dtype than the manifest states."""
 
@@ -47,7 +53,19 @@ class ProviderError(SafeVLMError):
     code = "provider_mismatch"
 
 
+class DeviceMissing(ProviderError):
+    """There is no GPU for what was asked for, or no driver that shows one."""
+
+    code = "device_missing"
+
+
 class FeaturesMismatch(SafeVLMError):
     """Vision features come from another tower, tap or shape than the bundle's."""
 
     code = "features_mismatch"
+
+
+class ObserverFailed(SafeVLMError):
+    """A verdict could not be recorded, and whoever set up the recording wants nothing to pass unrecorded."""
+
+    code = "observer_failed"

@@ -9,7 +9,7 @@ from safevlm_sdk import errors
 
 
 def test_the_docstring_draws_every_error_with_its_code():
-    drawn = dict(re.findall(r"(\w+) +([a-z]+(?:_[a-z]+)+)$", errors.__doc__, re.MULTILINE))
+    drawn = dict(re.findall(r"── (\w+) +([a-z_]+)$", errors.__doc__, re.MULTILINE))
     classes = {
         name: kind
         for name, kind in vars(errors).items()
