@@ -5,7 +5,7 @@ DEV := .venv
 IMAGES ?=
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check test-gpu wheel-test starter format clean
+.PHONY: demo test check test-browser test-gpu wheel-test starter format clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/.installed ## judge generated example images, or your own: make demo IMAGES="a.jpg b.png"
@@ -19,6 +19,9 @@ endif
 
 test: $(DEV)/.installed ## every test that needs no GPU
 	$(DEV)/bin/python -m pytest
+
+test-browser: $(DEV)/.installed ## the page, in a real Chromium: apt-get install chromium chromium-driver
+	$(DEV)/bin/python -m pytest tests/browser -m browser
 
 test-gpu: $(DEV)/.installed ## the tests that need an NVIDIA GPU
 	rm $(DEV)/.installed
@@ -39,13 +42,19 @@ wheel-test: $(DEV)/.installed ## sdist -> wheel -> clean environment -> the star
 	.venv-wheel/bin/python $(PIP_INSTALL) -c constraints.txt "$$(ls dist/*.whl)[cpu]"
 	cd dist && ../.venv-wheel/bin/python -I ../tests/installed/starter_from_wheel.py
 
-starter: $(DEV)/.installed data/documents-train/manifest.jsonl data/documents-development/manifest.jsonl ## train and export a starter anew, into build/
+starter: $(DEV)/.installed data/documents-train/manifest.jsonl data/cards-train/manifest.jsonl data/documents-development/manifest.jsonl ## train and export a starter anew, into build/
 	OMP_NUM_THREADS=1 $(DEV)/bin/safevlm train recipes/starter.toml --out build/starter
 	$(DEV)/bin/safevlm-export build/starter build/bundle --calibration-data data/clothing
 
 data/documents-train/manifest.jsonl: | $(DEV)/.installed
 	$(DEV)/bin/python -m safevlm_training.documents data/documents-train --count 24000 --seed 1 --split train --jobs 2 \
 		--fonts data/fonts/train --backgrounds data/clothing/train data/groceries/dataset/train
+
+data/cards-train/manifest.jsonl: | $(DEV)/.installed
+	$(DEV)/bin/python -m safevlm_training.documents data/cards-train --count 16000 --seed 2 --split train --jobs 2 \
+		--fonts data/fonts/train --backgrounds data/clothing/train data/groceries/dataset/train --only bank_card id_card \
+		driving_licence passport badge plain_chip_card specimen_card info_card blank_passport blank_badge loyalty_card \
+		business_card ticket slide game_card playing_card team_card book_cover captioned_picture
 
 data/documents-development/manifest.jsonl: | $(DEV)/.installed
 	$(DEV)/bin/python -m safevlm_training.documents data/documents-development --count 4000 --seed 1 --split development \

@@ -104,3 +104,14 @@ def test_a_table_of_licences_without_its_columns_is_refused(tmp_path, capsys):
     (tmp_path / "LICENSES.tsv").write_text("name\tterms\na.png\tCC0\n", encoding="utf-8")
     assert main([str(tmp_path / "out"), "--count", "1", "--backgrounds", str(tmp_path)]) == 1
     assert "lacks the column file, licence, package" in capsys.readouterr().err
+
+
+def test_leaving_out_kinds_keeps_the_others_as_they_are(tmp_path):
+    assert main([str(tmp_path / "all"), "--count", "8", "--seed", "3"]) == 0
+    kinds = sorted({path.stem.split("-")[1] for path in (tmp_path / "all").glob("*.jpg")})
+    assert main([str(tmp_path / "some"), "--count", "8", "--seed", "3", "--only", kinds[0]]) == 0
+    every, some = (
+        {path.name: path.read_bytes() for path in (tmp_path / out).glob("*.jpg")} for out in ("all", "some")
+    )
+    assert some == {name: jpeg for name, jpeg in every.items() if name.endswith(f"-{kinds[0]}.jpg")}
+    assert 0 < len(some) < len(every)

@@ -11,6 +11,7 @@ from safevlm_sdk.errors import DataError
 
 from .arguments import PICTURES, files_below, whole_from
 from .folder import Order, write
+from .kinds import DRAWN, SCENE
 from .values import Assets
 
 FACES = (".ttf", ".otf", ".ttc")
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             background_folders=tuple(options.backgrounds),
             seed=options.seed,
             count=options.count,
+            only=tuple(options.only),
             examples=options.examples,
         )
         written = write(options.out, order, jobs=options.jobs)
@@ -64,6 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--backgrounds", type=Path, nargs="+", default=[], help="folders of photographs, searched to the bottom")
     add("--jobs", type=whole_from(1), default=1, help="processes that draw; any number writes the same (default: 1)")
+    add(
+        "--only",
+        choices=(*DRAWN, SCENE),
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help="leave out every sample of another kind; those that stay are the same",
+    )
     add("--examples", action="store_true", help="write the twelve fixed examples instead")
     return parser
 

@@ -15,6 +15,7 @@ from safevlm_sdk.version import __version__
 
 from .gallery import examples
 from .generate import generate
+from .kinds import kind_of
 from .licences import sources
 from .values import Assets, Sample
 
@@ -30,7 +31,8 @@ class Order:
         font_folders: The folders that the fonts were found in.
         background_folders: The folders that the backgrounds were found in.
         seed: Random seed, from 0.
-        count: Number of samples.
+        count: Number of places in the sequence of samples.
+        only: Kinds to draw; the places of others stay empty. All kinds when empty.
         examples: Draw the fixed examples instead.
     """
 
@@ -39,6 +41,7 @@ class Order:
     background_folders: tuple[Path, ...] = ()
     seed: int = 0
     count: int = 0
+    only: tuple[str, ...] = ()
     examples: bool = False
 
 
@@ -86,11 +89,13 @@ def _made(order: Order, jobs: int) -> Iterator[Iterator[_Written]]:
     draw = partial(_drawn, order.seed, order.assets)
     if order.examples:
         yield (_encoded(name, sample) for name, sample in examples())
-    elif jobs == 1:
-        yield map(draw, range(order.count))
+        return
+    places = [index for index in range(order.count) if not order.only or kind_of(index) in order.only]
+    if jobs == 1:
+        yield map(draw, places)
     else:
-        with multiprocessing.get_context("spawn").Pool(min(jobs, order.count)) as pool:
-            yield pool.imap(draw, range(order.count), chunksize=4)
+        with multiprocessing.get_context("spawn").Pool(min(jobs, len(places) or 1)) as pool:
+            yield pool.imap(draw, places, chunksize=4)
 
 
 def _drawn(seed: int, assets: Assets, index: int) -> _Written:
@@ -113,6 +118,8 @@ def _encoded(name: str, sample: Sample) -> _Written:
 
 def _assets(order: Order) -> dict[str, object]:
     drawn: dict[str, object] = {"seed": order.seed, "count": order.count, "split": order.assets.split}
+    if order.only:
+        drawn["only"] = order.only
     return {
         "generator": "safevlm_training.documents",
         "version": __version__,
