@@ -1,0 +1,1 @@
+"""`safevlm serve`: a gate over HTTP in front of an OpenAI-compatible server. Needs the extra `serve`."""

@@ -1,0 +1,74 @@
+"""`safevlm serve`: the gate over HTTP, in front of an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safevlm_sdk.command.extras import needs
+from safevlm_sdk.command.printing import printable
+from safevlm_sdk.errors import BundleDigest, OptionError
+
+
+def serve(
+    upstream: Annotated[str, typer.Option(help="The server to ask, as http://127.0.0.1:8000.")],
+    bundle: Annotated[
+        list[Path] | None, typer.Option("--bundle", "-b", help="A bundle's folder; repeat for several.")
+    ] = None,
+    starter: Annotated[bool, typer.Option("--starter", help="The bundle that comes with the SDK.")] = False,
+    policy: Annotated[Path | None, typer.Option(help="A policy, instead of the bundle's own.")] = None,
+    digest: Annotated[
+        list[str] | None, typer.Option(help="Refuse a bundle with another digest (sha256:…); one per bundle.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed every bundle.")] = None,
+    provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda. A demand, not a wish.")] = "cpu",
+    source: Annotated[str | None, typer.Option(help="Of the policy, for all images that come in here.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8787,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    allow_images_from: Annotated[
+        list[str] | None, typer.Option(help="A host from which images may be fetched over https; repeat. [none]")
+    ] = None,
+    isolate: Annotated[
+        bool | None, typer.Option("--isolate/--no-isolate", help="Decode in a child process. [yes, where it can]")
+    ] = None,
+    log: Annotated[Path | None, typer.Option(help="Append one JSON line per verdict to this file.")] = None,
+    upstream_check: Annotated[
+        bool, typer.Option("--upstream-check/--no-upstream-check", help="Refuse to start without the upstream.")
+    ] = True,
+    allow_uncalibrated: Annotated[
+        bool, typer.Option("--allow-uncalibrated", help="Load a bundle whose weights were never calibrated.")
+    ] = False,
+) -> None:
+    """Judge every image before the server behind sees it, and forward only what was judged.
+
+    Say which gate: --bundle or --starter.
+    """
+    if bool(bundle) == starter:
+        raise OptionError("say which gate is to judge: --bundle DIR, or --starter, and not both")
+    if starter and digest and len(digest) > 1:
+        raise BundleDigest(f"{len(digest)} digests for the starter alone; give one")
+    needs("serve", "starlette", "uvicorn", "httpx", "prometheus_client")
+    settings = import_module("safevlm_runtime.proxy.settings").Settings(
+        upstream=upstream,
+        bundles=tuple(str(path) for path in bundle or ()),
+        policy=None if policy is None else str(policy),
+        digests=tuple(digest or ()),
+        public_key=None if key is None else str(key),
+        provider=provider,
+        allow_uncalibrated=allow_uncalibrated,
+        isolate=find_spec("resource") is not None if isolate is None else isolate,
+        source=source,
+        image_hosts=tuple(allow_images_from or ()),
+        host=host,
+        port=port,
+        workers=workers,
+        decision_log=None if log is None else str(log),
+    )
+    import_module("safevlm_runtime.proxy.server").serve(
+        settings, check_upstream=upstream_check, say=lambda line: typer.echo(printable(line), err=True)
+    )
