@@ -11,29 +11,74 @@ import msgspec
 from safevlm_sdk.calibration.record import CalibrationRecord
 from safevlm_sdk.decision import Activation, Rule
 from safevlm_sdk.errors import ManifestError
+from safevlm_sdk.manifest_graphs import (
+    DECIDING_ROLES,
+    DECISION_OUTPUTS,
+    GATE,
+    IMAGE_ROLES,
+    PROJECTED_HEAD,
+    RGB_GATE,
+    SAFETY_HEAD,
+    SAFETY_PROJECTOR,
+    VISION_ENCODER,
+    Engine,
+    Graph,
+    GraphProof,
+    Precision,
+    Role,
+    TensorSpec,
+)
 from safevlm_sdk.preprocess import Preprocessing
-from safevlm_sdk.strict import canonical_json, digest, from_json
+from safevlm_sdk.strict import Strict, canonical_json, digest, from_json
 from safevlm_sdk.taxonomy import SAFE, Taxonomy
+from safevlm_sdk.view_plan import MAX_SIDE, ViewPlan, check_edges
 
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.npz"
 POLICY_FILE = "policy.toml"
 CARD_FILE = "README.md"
 SIGNATURE_FILE = "SIGNATURE"
-GATE = "gate"
-SAFETY_HEAD = "safety_head"
-DECISION_OUTPUTS = ("type_logits", "level_logprobs")
 MAX_GOLDEN = 16
-MAX_SIDE = 65_536
+
+__all__ = [
+    "CARD_FILE",
+    "DECIDING_ROLES",
+    "DECISION_OUTPUTS",
+    "GATE",
+    "GOLDEN_FILE",
+    "IMAGE_ROLES",
+    "MANIFEST_FILE",
+    "MAX_GOLDEN",
+    "MAX_SIDE",
+    "POLICY_FILE",
+    "PROJECTED_HEAD",
+    "RGB_GATE",
+    "SAFETY_HEAD",
+    "SAFETY_PROJECTOR",
+    "SIGNATURE_FILE",
+    "VISION_ENCODER",
+    "Calibration",
+    "Engine",
+    "Graph",
+    "GraphProof",
+    "Identity",
+    "Manifest",
+    "Precision",
+    "Proof",
+    "Role",
+    "TensorSpec",
+    "Thresholds",
+    "ViewPlan",
+    "manifest_bytes",
+    "manifest_digest",
+    "parse_manifest",
+    "sealed",
+]
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The base of every part of the manifest."""
-
-
-class Identity(_Strict, frozen=True):
+class Identity(Strict, frozen=True):
     """Where the weights come from.
 
     A bundle of an existing image classifier has no tap, grid or feature width: its gate takes pixels, gives neither
@@ -68,27 +113,7 @@ class Identity(_Strict, frozen=True):
         return self.tap is None
 
 
-class ViewPlan(_Strict, frozen=True):
-    """At which scale the gate looks.
-
-    Attributes:
-        raster_max_side: Longer side, in pixels, of the canonical raster; larger images are shrunk to it.
-        tile: Side of a tile in pixels, or None for the overview alone.
-        overlap: Pixels that neighbouring tiles share.
-        max_views: Most views of one frame, the overview included.
-    """
-
-    raster_max_side: int
-    tile: int | None
-    overlap: int
-    max_views: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.raster_max_side <= MAX_SIDE or self.overlap < 0 or self.max_views < 1:
-            raise ValueError(f"view_plan needs raster_max_side in 1 to {MAX_SIDE}, overlap >= 0 and max_views >= 1")
-
-
-class Calibration(_Strict, frozen=True, omit_defaults=True):
+class Calibration(Strict, frozen=True, omit_defaults=True):
     """How probabilities and thresholds came about; counts are of independent groups of images.
 
     `method` is "stated" where whoever exported gave the thresholds, with no evidence in the bundle. `record` stands
@@ -109,7 +134,7 @@ class Calibration(_Strict, frozen=True, omit_defaults=True):
             raise ValueError("risky_groups and safe_groups are counts; they cannot be negative")
 
 
-class Thresholds(_Strict, frozen=True):
+class Thresholds(Strict, frozen=True):
     """Per-category thresholds and the threshold on the score, each in (0, 1]."""
 
     categories: dict[str, float]
@@ -121,72 +146,7 @@ class Thresholds(_Strict, frozen=True):
                 raise ValueError(f"thresholds.{name} is {value}; it must lie in (0, 1]")
 
 
-class TensorSpec(_Strict, frozen=True):
-    """One input or output; a dimension is a number, or a name for one that varies."""
-
-    name: str
-    dtype: Literal["float32", "float16", "bool", "uint8", "int64"]
-    shape: tuple[int | str, ...]
-
-
-class Graph(_Strict, frozen=True):
-    """One executable graph.
-
-    Attributes:
-        id: Unique, as "gate.fp32".
-        role: "gate" takes pixels, "safety_head" takes features and their mask.
-        backend: What runs it.
-        precision: The arithmetic inside.
-        file: Path inside the bundle.
-        inputs: In order.
-        outputs: In order.
-        tolerance: Output name to the largest absolute difference from the golden value.
-        target: What the graph was built for, as "any".
-    """
-
-    id: str
-    role: Literal["gate", "safety_head"]
-    backend: Literal["onnxruntime", "tensorrt", "tensorrt_rtx", "openvino"]
-    precision: Literal["fp32", "fp16", "bf16", "int8"]
-    file: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    tolerance: dict[str, float]
-    target: str
-
-    def __post_init__(self) -> None:
-        outputs = {spec.name for spec in self.outputs}
-        missing = [name for name in DECISION_OUTPUTS if name not in outputs or name not in self.tolerance]
-        if missing:
-            raise ValueError(f"graph {self.id}: no output or no tolerance for {', '.join(missing)}")
-        for name, value in self.tolerance.items():
-            if name not in outputs or not 0.0 < value < float("inf"):
-                raise ValueError(f"graph {self.id}: tolerance of {name} is {value}; give a positive number")
-
-
-class GraphProof(_Strict, frozen=True):
-    """What one graph did on the proof images, against the checkpoint in PyTorch or the original classifier.
-
-    Attributes:
-        images: How many were compared.
-        max_error: Output name to the largest absolute difference.
-        mean_error: Output name to the mean absolute difference.
-        flips: Images whose category, level or action changed.
-        near_threshold: Images within 0.01 of a threshold.
-    """
-
-    images: int
-    max_error: dict[str, float]
-    mean_error: dict[str, float]
-    flips: int
-    near_threshold: int
-
-    def __post_init__(self) -> None:
-        if not (self.images >= 1 and 0 <= self.flips <= self.images and 0 <= self.near_threshold <= self.images):
-            raise ValueError(f"a proof of {self.flips} flips on {self.images} images is none")
-
-
-class Proof(_Strict, frozen=True):
+class Proof(Strict, frozen=True):
     """Evidence that the exported graphs decide as the checkpoint does.
 
     Attributes:
@@ -200,7 +160,7 @@ class Proof(_Strict, frozen=True):
     graphs: dict[str, GraphProof]
 
 
-class Manifest(_Strict, frozen=True):
+class Manifest(Strict, frozen=True, omit_defaults=True):
     """The whole manifest; `files` lists every file of the bundle but itself and SIGNATURE.
 
     Attributes:
@@ -220,6 +180,7 @@ class Manifest(_Strict, frozen=True):
         graphs: The executable graphs.
         proof: Evidence that they decide as the checkpoint does.
         files: Path inside the bundle to `sha256:…` of its bytes.
+        engines: What was built of the graphs for one kind of device.
     """
 
     schema_version: Literal[1]
@@ -238,10 +199,13 @@ class Manifest(_Strict, frozen=True):
     graphs: tuple[Graph, ...]
     proof: Proof
     files: dict[str, str]
+    engines: tuple[Engine, ...] = ()
 
     def __post_init__(self) -> None:
         _check_labels(self)
         _check_files(self)
+        _check_graphs(self)
+        _check_views(self)
         smallest = max(self.preprocessing.height, self.preprocessing.width)
         if self.view_plan.raster_max_side < smallest:
             raise ValueError(
@@ -285,15 +249,34 @@ def _check_files(manifest: Manifest) -> None:
             raise ValueError(f"files: {path!r} is not a plain path inside the bundle")
         if not _DIGEST.fullmatch(hashed):
             raise ValueError(f"files: {path} has no `sha256:` digest")
-    needed = [GOLDEN_FILE, POLICY_FILE, CARD_FILE, *(graph.file for graph in manifest.graphs)]
+    files_of_graphs = (file for graph in manifest.graphs for file in graph.files)
+    needed = (GOLDEN_FILE, POLICY_FILE, CARD_FILE, *files_of_graphs, *(engine.file for engine in manifest.engines))
     missing = [path for path in needed if path not in manifest.files]
     if missing:
         raise ValueError(f"files: {', '.join(missing)} not listed")
+
+
+def _check_graphs(manifest: Manifest) -> None:
     ids = [graph.id for graph in manifest.graphs]
     if GATE not in {graph.role for graph in manifest.graphs} or len(set(ids)) != len(ids):
         raise ValueError(f"graphs are {ids}; there must be a gate, and each id only once")
     if set(manifest.proof.graphs) != set(ids):
         raise ValueError(f"proof is of {sorted(manifest.proof.graphs)}, but the graphs are {sorted(ids)}")
+    engines = [engine.id for engine in manifest.engines]
+    if len({*ids, *engines}) != len(ids) + len(engines):
+        raise ValueError(f"engines are {engines} and graphs are {ids}; each id may stand only once")
+    for engine in manifest.engines:
+        if engine.graph not in ids:
+            raise ValueError(f"engine {engine.id} was built of {engine.graph!r}, but the graphs are {ids}")
+
+
+def _check_views(manifest: Manifest) -> None:
+    """Thresholds hold for the views that they were set on, and tiles must be seen to their edges."""
+    plan, record = manifest.view_plan, manifest.calibration.record
+    under = None if record is None else record.view_plan
+    if under != plan and (plan.tile is not None or under is not None):
+        raise ValueError("view_plan is not the one that the thresholds were set under; set them with it")
+    check_edges(plan, manifest.preprocessing)
 
 
 def manifest_digest(manifest: Manifest) -> str:
