@@ -8,8 +8,9 @@ from safevlm_sdk.calibration.note import other_policy
 from safevlm_sdk.calibration.record import CalibrationRecord
 from safevlm_sdk.evaluation_card import evaluation_section, plain
 from safevlm_sdk.evaluation_record import EvaluationRecord
-from safevlm_sdk.manifest import DECISION_OUTPUTS, Manifest
+from safevlm_sdk.manifest import DECISION_OUTPUTS, GraphProof, Manifest
 from safevlm_sdk.policy import Policy
+from safevlm_sdk.view_plan import ViewPlan
 
 UNCALIBRATED = """Not calibrated: its probabilities and decisions mean nothing yet, and it loads only with
 `allow_uncalibrated=True`."""
@@ -38,7 +39,7 @@ Categories of taxonomy `{manifest.taxonomy.name}` that it was not trained to see
 {", ".join(f"`{name}`" for name in absent) or "none"}.
 
 It looks at the whole image at {manifest.preprocessing.height} x {manifest.preprocessing.width} pixels, made from a \
-raster of at most {plan.raster_max_side}; it claims nothing about details that are lost there.
+raster of at most {plan.raster_max_side}{_tiles(plan)}; it claims nothing about details that are lost there.
 
 ## Calibration and thresholds
 
@@ -46,7 +47,7 @@ raster of at most {plan.raster_max_side}; it claims nothing about details that a
 {_evaluation(evaluation)}
 ## Proof
 
-{_proof(manifest)}
+{_proof(manifest)}{_engines(manifest)}
 
 ## Identity
 
@@ -68,6 +69,16 @@ raster of at most {plan.raster_max_side}; it claims nothing about details that a
         verdict = runtime.check("photo.jpg")
         print(verdict.action, verdict.category, verdict.reason)
 """
+
+
+def _tiles(plan: ViewPlan) -> str:
+    if plan.tile is None:
+        return ""
+    return (
+        f", and in the same way at tiles of {plan.tile} pixels that overlap by {plan.overlap} and cover all of the "
+        f"raster. The worst view decides; a picture that takes more than {plan.max_views} views is refused, not "
+        "judged in part"
+    )
 
 
 def _kind(manifest: Manifest) -> str:
@@ -136,6 +147,20 @@ def _origin(manifest: Manifest) -> list[tuple[str, str]]:
     ]
 
 
+def _engines(manifest: Manifest) -> str:
+    if not manifest.engines:
+        return ""
+    rows = [
+        (f"`{one.id}`", f"`{one.graph}`", f"{one.flavor} {one.version}", ", ".join(one.compute_capabilities))
+        for one in manifest.engines
+    ]
+    return (
+        "\n\nEngines were built of these graphs and not run: each must reproduce its graph's golden outputs and "
+        "decisions where it is loaded. They load only from a bundle that is pinned, or whose signature was checked."
+        "\n\n" + _table(("engine", "built of", "with", "for compute capability"), rows)
+    )
+
+
 def _proof(manifest: Manifest) -> str:
     rows = [
         (
@@ -143,20 +168,43 @@ def _proof(manifest: Manifest) -> str:
             str(proof.images),
             *(
                 f"{proof.max_error[name]:.2g}" if name in proof.max_error else "not stated"
-                for name in DECISION_OUTPUTS
+                for name in (*DECISION_OUTPUTS, "features")
             ),
-            str(proof.flips),
+            _flips(proof),
             str(proof.near_threshold),
         )
         for graph, proof in manifest.proof.graphs.items()
     ]
-    heads = ("graph", "images", "max error of type logits", "of level log-probabilities", "flips", "near a threshold")
+    errors = ("max error of type logits", "of level log-probabilities", "of features")
+    heads = ("graph", "images", *errors, "flips", "near a threshold")
     kind = {"decisions": "Decisions and numbers", "numeric": "Numbers only"}[manifest.proof.kind]
     original = "the original classifier" if manifest.identity.is_classifier else "the checkpoint in PyTorch"
     return (
         f"{kind}, against {original}, on {manifest.proof.source}. A flip is a change of category, "
-        f"level or action.\n\n{_table(heads, rows)}"
+        f"level or action.\n\n{_table(heads, rows)}{_precisions(manifest)}"
     )
+
+
+def _flips(proof: GraphProof) -> str:
+    """The flips, and of which categories they are."""
+    counted = ", ".join(f"{count} {category}" for category, count in proof.flips_by_category.items())
+    return f"{proof.flips} ({counted})" if counted else str(proof.flips)
+
+
+def _precisions(manifest: Manifest) -> str:
+    """What ran each graph in its proof, and which layers of it stayed float32."""
+    by_machine: dict[str, list[str]] = {}
+    for graph in manifest.graphs:
+        if graph.proven_on is not None:
+            by_machine.setdefault(graph.proven_on, []).append(f"`{graph.id}`")
+    lines = [f"Proven on {where}: {', '.join(graphs)}." for where, graphs in by_machine.items()]
+    lines += [
+        f"In `{graph.id}` these layers stayed float32, for as integers they moved decisions or features too far: "
+        f"{', '.join(f'`{layer}`' for layer in graph.kept_fp32)}."
+        for graph in manifest.graphs
+        if graph.kept_fp32
+    ]
+    return "".join(f"\n\n{line}" for line in lines)
 
 
 def _allowance(manifest: Manifest) -> str:

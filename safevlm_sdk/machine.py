@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from safevlm_sdk.no_telemetry import import_openvino
+
 MODULES = ("tensorrt", "tensorrt_rtx", "openvino")
 SECONDS = 120.0
 
@@ -123,7 +125,8 @@ def _gpu(library: ctypes.CDLL, index: int) -> Gpu:
 
 def _module(name: str) -> dict[str, str | None]:
     try:
-        version = str(getattr(import_module(name), "__version__", "unknown"))
+        module = import_openvino() if name == "openvino" else import_module(name)
+        version = str(getattr(module, "__version__", "unknown"))
     except Exception as problem:  # a broken installation fails in any way it likes
         return {"version": None, "problem": f"does not load: {_line(problem)}"}
     return {"version": version, "problem": None}

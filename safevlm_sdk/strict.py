@@ -19,6 +19,10 @@ else:
 T = TypeVar("T")
 
 
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The base of every part of a file that is read strictly."""
+
+
 def from_toml(text: str | bytes, kind: type[T], *, error: type[SafeVLMError], where: str) -> T:
     """Reads TOML as `kind`; `where` names the source in the error's message."""
     try:

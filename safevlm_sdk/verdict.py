@@ -36,6 +36,9 @@ class Verdict:
         bundle_digests: Digests of the bundles that judged.
         policy_digests: Digests of the policies applied, one per bundle.
         attention: float32 [H, W] attention of the head over the patch grid, or None.
+        region: (left, top, right, bottom) of the tile that decided, in pixels of the raster; the attention is of it
+            alone. None where the whole picture decided.
+        cached: Taken from the cache: the same pixels were judged before, by the same bundles and policies.
     """
 
     action: Action
@@ -54,13 +57,26 @@ class Verdict:
     bundle_digests: tuple[str, ...]
     policy_digests: tuple[str, ...]
     attention: NDArray[np.float32] | None = field(default=None, repr=False)
+    safety_prompt: str = ""
+    refusal: str = ""
+    observed: Action | None = None
+    region: tuple[int, int, int, int] | None = None
+    cached: bool = False
 
     def __post_init__(self) -> None:
         judged = (self.category, self.level, self.score)
         if self.error is None and any(part is None for part in judged):
             raise ValueError("a verdict without error needs a category, a level and a score")
-        if self.error is not None and (any(part is not None for part in judged) or self.action is Action.ALLOW):
-            raise ValueError("a failed verdict claims no risk and never allows")
+        # Under a policy that only observes, it is the observed action that must not allow.
+        meant = self.action if self.observed is None else self.observed
+        if self.error is not None and (any(part is not None for part in judged) or meant is Action.ALLOW):
+            raise ValueError("a failed verdict claims no risk and never allows, unless its policy only observes")
+        if self.action.severity > meant.severity:
+            raise ValueError("what is done cannot be harder than what was observed")
+        if (self.safety_prompt and self.action is not Action.CAUTION) or (
+            self.refusal and self.action is not Action.BLOCK
+        ):
+            raise ValueError("a safety prompt goes with CAUTION alone, a refusal with BLOCK alone")
 
     @property
     def allowed(self) -> bool:
@@ -71,7 +87,7 @@ class Verdict:
         """Where the head looked: its attention over the patch grid.
 
         Returns:
-            float32 [H, W] that sums to 1, row 0 at the top.
+            float32 [H, W] that sums to 1, row 0 at the top: of `region`, or of the whole picture.
 
         Raises:
             ValueError: The gate failed before it looked anywhere, or the graph gives no attention.
@@ -99,4 +115,9 @@ class Verdict:
             "raster_sha256": self.raster_sha256,
             "bundle_digests": list(self.bundle_digests),
             "policy_digests": list(self.policy_digests),
+            "safety_prompt": self.safety_prompt,
+            "refusal": self.refusal,
+            "observed": None if self.observed is None else self.observed.value,
+            "region": None if self.region is None else list(self.region),
+            "cached": self.cached,
         }

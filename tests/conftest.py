@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from safevlm_sdk.calibration.record import CalibrationRecord
 from safevlm_sdk.golden import Golden, golden_bytes
 from safevlm_sdk.manifest import (
     Calibration,
@@ -146,6 +147,8 @@ class BundleMaker:
     proof: str = "decisions"
     models: dict[str, onnx.ModelProto] = field(default_factory=dict)
     tile: int | None = None
+    overlap: int = 0
+    max_views: int = 1
     expected: Callable[[str, str, np.ndarray], np.ndarray] = lambda graph, name, values: values
     thresholds: float = 0.6
     raster_max_side: int = 64
@@ -188,10 +191,26 @@ class BundleMaker:
             ),
             taxonomy=load_taxonomy(), coverage={risk: "colours" for risk in risks}, labels=self.labels,
             activation="softmax", preprocessing=SPEC,
-            view_plan=ViewPlan(raster_max_side=self.raster_max_side, tile=self.tile, overlap=0, max_views=1),
-            calibration=Calibration(method="none", temperature=1.0, risky_groups=0, safe_groups=0, note=""),
+            view_plan=self._view_plan(),
+            calibration=Calibration(
+                method="none", temperature=1.0, risky_groups=0, safe_groups=0, note="", record=self._record()
+            ),
             thresholds=Thresholds(categories=dict.fromkeys(risks, self.thresholds), any=self.thresholds),
             graphs=graphs, proof=Proof(kind=self.proof, source="colours", graphs=proofs), files=files,
+        )  # fmt: skip
+
+    def _view_plan(self) -> ViewPlan:
+        return ViewPlan(
+            raster_max_side=self.raster_max_side, tile=self.tile, overlap=self.overlap, max_views=self.max_views
+        )
+
+    def _record(self) -> CalibrationRecord | None:
+        """Of a calibration under the view plan, without which tiles are refused."""
+        if self.tile is None:
+            return None
+        return CalibrationRecord(
+            came_from=TOWER, policy=TOWER, images=TOWER, rates=(), confidence=0.95, temperature_groups=0, failed=0,
+            near_threshold=0, undecided=0, view_plan=self._view_plan(),
         )  # fmt: skip
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import get_args
 
+from safevlm_export.embeddings import embeddings_of
 from safevlm_export.finish import finish, policy_bytes
 from safevlm_export.manifest_parts import identity_of, listed_files, rule_of, uncalibrated, view_plan_of
+from safevlm_export.parts import Parts, reference_of
+from safevlm_export.precision.lowering import prove_lowered, wishes_of
 from safevlm_export.proof_images import proof_images
-from safevlm_export.proving import Judgement, exported_graphs, prove
-from safevlm_export.reference import reference_vectors
+from safevlm_export.proving import Judgement, exported_graphs
 from safevlm_export.report import ExportReport
 from safevlm_export.to_onnx import MIN_OPSET, check_opset
+from safevlm_export.trt.step import check_trt, with_trt
+from safevlm_export.trt.targets import TrtOptions
+from safevlm_runtime.openvino_backend import load_openvino
 from safevlm_sdk.atomic import require_publishable
 from safevlm_sdk.bundle_writer import is_bundle
 from safevlm_sdk.errors import ExportError
 from safevlm_sdk.evaluation_record import EVALUATION_FILE, EvaluationRecord
-from safevlm_sdk.manifest import Manifest, Proof
+from safevlm_sdk.manifest import Manifest, Precision, Proof
 from safevlm_sdk.policy import parse_policy
 from safevlm_training.checkpoint import load_calibration, load_evaluation, load_naming
 from safevlm_training.quiet import quiet
@@ -33,16 +38,29 @@ class ExportOptions:
         policy: A TOML file to ship as the bundle's policy; None ships the default policy.
         calibration_data: A folder of images for the proof, beside the generated ones. None of them enters the bundle.
         max_flips: Refuse a graph that changes more decisions than this.
+        precisions: What to export beside float32, which is always there.
         name: The bundle's name; None takes what training named, or else the checkpoint folder's.
         license: SPDX expression of the weights; None takes what training named.
+        trt: Which engines of TensorRT to build; None builds none.
+        components: Also export tower, safety projector and head, each as a graph of its own.
+        embeddings: Let the gate also give safety embeddings and, from a vision-language model's tower, its image
+            embeddings.
+        uint8_input: Also export a gate that takes an image as it is decoded, with the preprocessing inside.
+        openvino: Also write OpenVINO's IR: towers in fp16, bf16 and int8 where those are asked for, the rest in float32.
     """
 
     opset: int = MIN_OPSET
     policy: Path | None = None
     calibration_data: Path | None = None
     max_flips: int = 0
+    precisions: tuple[Precision, ...] = ("fp32",)
     name: str | None = None
     license: str | None = None
+    trt: TrtOptions | None = None
+    components: bool = False
+    embeddings: bool = False
+    uint8_input: bool = False
+    openvino: bool = False
 
 
 def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> ExportReport:
@@ -64,6 +82,7 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
     if out.resolve().is_relative_to(checkpoint.resolve()):
         raise ExportError(f"{out}: lies in the checkpoint {checkpoint}; name a folder outside of it")
     require_publishable(out, is_bundle, error=ExportError)
+    check_trt(options.trt, out)
     policy_text = policy_bytes(options.policy)
     policy = parse_policy(policy_text, where=str(options.policy or "the default policy"))
     calibrated, trained = load_calibration(checkpoint), load_naming(checkpoint)
@@ -74,8 +93,15 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
     images = proof_images(options.calibration_data, max_side=model.config.raster_max_side)
     identity = identity_of(model.config, checkpoint)
     judgement = Judgement(rule=rule_of(model.config, decides), policy=policy, max_flips=options.max_flips)
-    with exported_graphs(model, checkpoint_digest=identity.checkpoint_digest, opset=options.opset) as exported:
-        proven = prove(partial(reference_vectors, model), exported, images, judgement)
+    parts = Parts(
+        embeddings=embeddings_of(model) if options.embeddings else None,
+        components=options.components,
+        rgb=options.uint8_input,
+    )
+    with exported_graphs(model, parts, checkpoint_digest=identity.checkpoint_digest, opset=options.opset) as exported:
+        wishes = wishes_of(options.precisions, tensorrt=options.trt is not None)
+        reference = reference_of(model, parts)
+        proven = prove_lowered(reference, exported, images, judgement, wishes, openvino=options.openvino)
     manifest = Manifest(
         schema_version=1,
         digest="",
@@ -99,7 +125,14 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
         files=listed_files(proven.graphs),
     )
     evaluation, warnings = _of_this_checkpoint(measured, identity.checkpoint_digest)
-    return finish(out, manifest, proven, judgement, policy_text, evaluation=evaluation, warnings=warnings)
+    return with_trt(
+        options.trt,
+        manifest,
+        proven,
+        lambda made, ready: finish(
+            out, made, ready, judgement, policy_text, evaluation=evaluation, warnings=warnings
+        ),
+    )
 
 
 def check_options(options: ExportOptions) -> None:
@@ -107,10 +140,16 @@ def check_options(options: ExportOptions) -> None:
 
     Raises:
         ExportError: With the option.
+        MissingExtra: OpenVINO is not installed, and its IR is wanted.
     """
     check_opset(options.opset)
+    if options.openvino:
+        load_openvino()
     if options.max_flips < 0:
         raise ExportError(f"max_flips is {options.max_flips}; it must be at least 0")
+    unknown = [name for name in options.precisions if name not in get_args(Precision)]
+    if unknown:
+        raise ExportError(f"precision {unknown[0]!r} is unknown; known are {', '.join(get_args(Precision))}")
     for option in ("name", "license"):
         given = getattr(options, option)
         if given is not None and not given.strip():

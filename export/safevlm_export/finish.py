@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safevlm_export.proving import ENGINE_SECONDS, Judgement, Proven
 from safevlm_export.report import ExportReport
+from safevlm_runtime.contract import choose_graph
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk.bundle_card import bundle_card
 from safevlm_sdk.bundle_writer import BundleParts, bundle_files, write_bundle
@@ -16,6 +17,8 @@ from safevlm_sdk.evaluation_record import EvaluationRecord
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, Manifest
 from safevlm_sdk.margins import said
 from safevlm_sdk.policy import default_policy_text
+
+CPU = "CPUExecutionProvider"
 
 
 def policy_bytes(path: Path | None) -> bytes:
@@ -68,10 +71,12 @@ def finish(
 
 
 def _judge_one(folder: Path, proven: Proven, judgement: Judgement, manifest: Manifest) -> None:
-    """Loads the bundle as a user would, and compares its verdict on the first golden image with the original's."""
+    """Loads the bundle as a user would, and compares its verdict on the first golden image with the proof's."""
     golden = proven.golden
-    gate = next(graph.id for graph in proven.graphs if graph.role == GATE)
-    types, levels = (golden.expected[gate][name][0] for name in DECISION_OUTPUTS)
+    gate = choose_graph(manifest, GATE, CPU, None)
+    if gate is None:
+        raise ProofFailed("there is no gate that the processor runs; nothing was written: report it")
+    types, levels = (golden.expected[gate.id][name][0] for name in DECISION_OUTPUTS)
     wanted = decide(types, levels, judgement.rule, judgement.policy)
     unproven = manifest.proof.kind == "numeric"
     with Runtime.load(folder, allow_uncalibrated=unproven, engine_seconds=ENGINE_SECONDS) as runtime:

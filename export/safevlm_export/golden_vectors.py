@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,7 @@ from PIL import Image
 from safevlm_export.proof_images import ProofImage
 from safevlm_export.reference import Reference, Vectors
 from safevlm_sdk.decision import Rule, decide
-from safevlm_sdk.golden import Golden
-from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, SAFETY_HEAD
+from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, IMAGE_ROLES, SAFETY_HEAD
 from safevlm_sdk.margins import NEAR, decision_margin
 from safevlm_sdk.policy import Policy
 from safevlm_sdk.taxonomy import SAFE
@@ -22,43 +21,37 @@ MAX_SIDE = 256
 CANDIDATES = 48
 # The features themselves are left out: they are by far the largest, and the logits depend on all of them.
 COMPARED = ("type_logits", "level_logprobs", "attention", "safety_embeddings")
-NO_FEATURES = np.zeros((0, 0, 0), dtype=np.float32), np.zeros((0, 0), dtype=np.bool_)
 
 
 def choose_golden(
-    reference: Reference, images: Iterable[ProofImage], ids: Mapping[str, str], rule: Rule, policy: Policy
-) -> tuple[Golden, dict[str, Vectors]]:
-    """Golden vectors whose expected outputs are the original's, and the same by role, ready to run.
+    reference: Reference, images: Iterable[ProofImage], rule: Rule, policy: Policy
+) -> tuple[tuple[NDArray[np.uint8], ...], dict[str, Vectors]]:
+    """Golden images, and by role the golden inputs with what the original says of them.
 
     Args:
-        reference: What the original says; without a safety head there are no golden features.
+        reference: What the original says.
         images: Candidates; the first 48 are looked at, shrunk to 256 pixels.
-        ids: Role to graph id.
         rule: The bundle's side of a decision.
         policy: The bundle's policy.
     """
     small = [_shrunk(image.pixels) for image, _ in zip(images, range(CANDIDATES), strict=False)]
     candidates = _decision_outputs(reference, small)
     rasters = [small[row] for row in _spread(candidates, rule, policy)]
+    # Twice each: the reference gives graphs of features all of an image's tokens first, and then some of them.
     vectors = reference([raster for raster in rasters for _ in range(2)])
-    gate = vectors[GATE]
-    chosen = {
-        GATE: Vectors(
-            inputs={"pixel_values": gate.inputs["pixel_values"][::2]},
-            expected={name: values[::2] for name, values in gate.expected.items() if name in COMPARED},
-        )
-    }
-    features, mask = NO_FEATURES
-    if SAFETY_HEAD in vectors:
-        chosen[SAFETY_HEAD] = head = _best_rows(vectors[SAFETY_HEAD], rule, policy)
-        features, mask = head.inputs["features"].astype(np.float32), head.inputs["mask"].astype(np.bool_)
-    golden = Golden(
-        images=tuple(rasters),
-        features=features,
-        mask=mask,
-        expected={ids[role]: vectors.expected for role, vectors in chosen.items()},
+    every = list(range(0, 2 * len(rasters), 2))
+    best = _best_rows(vectors[SAFETY_HEAD], rule, policy) if SAFETY_HEAD in vectors else every
+    chosen = {role: _rows(found, every if role in IMAGE_ROLES else best) for role, found in vectors.items()}
+    return tuple(rasters), chosen
+
+
+def _rows(vectors: Vectors, rows: Sequence[int]) -> Vectors:
+    """Some rows of the inputs, and of those outputs that are compared."""
+    compared = [name for name in vectors.expected if name in COMPARED] or list(vectors.expected)
+    return Vectors(
+        inputs={name: values[rows] for name, values in vectors.inputs.items()},
+        expected={name: vectors.expected[name][rows] for name in compared},
     )
-    return golden, chosen
 
 
 def _decision_outputs(reference: Reference, rasters: Sequence[NDArray[np.uint8]]) -> Vectors:
@@ -87,14 +80,10 @@ def _spread(candidates: Vectors, rule: Rule, policy: Policy) -> list[int]:
     return sorted(chosen)
 
 
-def _best_rows(head: Vectors, rule: Rule, policy: Policy) -> Vectors:
-    """The clearest row with all tokens, and the clearest with masked ones: the even and the odd rows."""
+def _best_rows(head: Vectors, rule: Rule, policy: Policy) -> list[int]:
+    """The clearest row with all tokens, and the clearest with masked ones: of the even and of the odd rows."""
     margins: Sequence[float] = _margins(head, rule, policy)
-    rows = [max(range(start, len(margins), 2), key=lambda row: margins[row]) for start in (0, 1)]
-    return Vectors(
-        inputs={name: values[rows] for name, values in head.inputs.items()},
-        expected={name: values[rows] for name, values in head.expected.items()},
-    )
+    return [max(range(start, len(margins), 2), key=lambda row: margins[row]) for start in (0, 1)]
 
 
 def _margins(vectors: Vectors, rule: Rule, policy: Policy) -> list[float]:

@@ -64,5 +64,5 @@ def rule_of(config: SafetyConfig, decides: CheckpointCalibration) -> Rule:
 
 def listed_files(graphs: Iterable[Graph]) -> dict[str, str]:
     """Every file of the bundle with the digest of nothing, for a manifest whose files are not written yet."""
-    paths = (GOLDEN_FILE, POLICY_FILE, CARD_FILE, *(graph.file for graph in graphs))
+    paths = (GOLDEN_FILE, POLICY_FILE, CARD_FILE, *(file for graph in graphs for file in graph.files))
     return dict.fromkeys(paths, digest(b""))

@@ -1,4 +1,4 @@
-"""Running a graph that takes a single image on several."""
+"""Running a graph that takes a single row, or one image of any size, on several."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ class OneByOne:
 
     Args:
         backend: Runs one row; it is closed with this one.
+        batched: Whether a row keeps its first dimension, of size 1.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, batched: bool = True) -> None:
         self._backend = backend
+        self._batched = batched
 
     @property
     def provider(self) -> str:
@@ -30,10 +32,14 @@ class OneByOne:
         """See `Backend.run`."""
         rows = len(next(iter(inputs.values())))
         found = [
-            self._backend.run({name: values[row : row + 1] for name, values in inputs.items()}, outputs)
+            self._backend.run({name: self._row(values, row) for name, values in inputs.items()}, outputs)
             for row in range(rows)
         ]
         return {name: np.concatenate([one[name] for one in found]) for name in outputs}
+
+    def _row(self, values: NDArray[Any], row: int) -> NDArray[Any]:
+        found: NDArray[Any] = values[row : row + 1] if self._batched else values[row]
+        return found
 
     def close(self) -> None:
         """See `Backend.close`."""

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from safevlm_export.reference import Vectors
-from safevlm_runtime.backend import Backend
+from safevlm_export.tolerances import proof_limits
+from safevlm_runtime.backend import Backend, Tensors
 from safevlm_sdk.decision import Rule, decide
 from safevlm_sdk.errors import ProofFailed
-from safevlm_sdk.manifest import GraphProof
+from safevlm_sdk.manifest import DECISION_OUTPUTS, GraphProof, Precision
 from safevlm_sdk.margins import NEAR, same, threshold_margin
 from safevlm_sdk.policy import Policy
 
-MAX_RELATIVE_ERROR = 1e-3
+FAILED = "failed"
+SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphResult:
-    """A graph's proof with the names behind its counts."""
+    """A graph's proof with the names behind its counts.
+
+    Attributes:
+        proof: For the manifest.
+        flipped: Images whose decision changed.
+        near_threshold: Images near a threshold.
+        notes: How the graph came about, for reports.
+    """
 
     proof: GraphProof
     flipped: tuple[str, ...]
     near_threshold: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -35,22 +46,27 @@ class Evidence:
         backend: Runs it.
         rule: The bundle's side of a decision.
         policy: The bundle's policy.
+        precision: Of the graph; it says how large an error is allowed.
+        left_out_by: How to export without the graph; None: without its precision.
     """
 
     graph: str
     backend: Backend
     rule: Rule
     policy: Policy
+    precision: Precision = "fp32"
+    left_out_by: str | None = None
     _images: int = 0
     _max: dict[str, list[float]] = field(default_factory=dict)
     _sum: dict[str, list[float]] = field(default_factory=dict)
     _count: dict[str, int] = field(default_factory=dict)
     _scale: dict[str, float] = field(default_factory=dict)
     _flipped: list[str] = field(default_factory=list)
+    _flips_of: Counter[str] = field(default_factory=Counter)
     _near: list[str] = field(default_factory=list)
 
     def add(self, names: list[str], vectors: Vectors) -> None:
-        """Runs one batch and compares every output and every decision.
+        """Runs one batch and compares every output and, where the graph decides, every decision.
 
         Raises:
             EngineError: The graph does not run.
@@ -62,22 +78,38 @@ class Evidence:
             self._sum.setdefault(output, []).append(float(difference.sum()))
             self._count[output] = self._count.get(output, 0) + difference.size
             self._scale[output] = max(self._scale.get(output, 1.0), float(np.abs(expected).max()))
-        types, levels = vectors.expected["type_logits"], vectors.expected["level_logprobs"]
+        if all(name in vectors.expected for name in DECISION_OUTPUTS):
+            self._compare_decisions(names, vectors, found)
+        self._images += len(names)
+
+    def _compare_decisions(self, names: list[str], vectors: Vectors, found: Tensors) -> None:
+        types, levels = (vectors.expected[name] for name in DECISION_OUTPUTS)
         for row, name in enumerate(names):
             wanted = decide(types[row], levels[row], self.rule, self.policy)
             got = decide(found["type_logits"][row], found["level_logprobs"][row], self.rule, self.policy)
             if not same(wanted, got):
                 self._flipped.append(name)
+                self._flips_of[wanted.category or FAILED] += 1
             if wanted.error is None and threshold_margin(types[row], self.rule, self.policy) < NEAR:
                 self._near.append(name)
-        self._images += len(names)
+
+    @property
+    def flips(self) -> int:
+        """Decisions that changed so far."""
+        return len(self._flipped)
+
+    @property
+    def share_of_allowed(self) -> float:
+        """The largest error so far, as a share of what is allowed for its output; NaN where it is not finite."""
+        limits = proof_limits(self._scale, self.precision)
+        return float(np.max([np.max(self._max[name]) / limit for name, limit in limits.items()]))
 
     def result(self, *, max_flips: int) -> GraphResult:
         """The proof.
 
         Raises:
-            ProofFailed: More decisions changed than `max_flips`, an output is off by more than 0.001 of its largest
-                value (or of 1), or there were no images; the message has the numbers.
+            ProofFailed: More decisions changed than `max_flips`, an output is off by more than its precision allows,
+                or there were no images; the message has the numbers.
         """
         if self._images == 0:
             raise ProofFailed(f"{self.graph}: there were no images to prove it on")
@@ -87,20 +119,32 @@ class Evidence:
             mean_error={name: float(np.sum(values)) / self._count[name] for name, values in self._sum.items()},
             flips=len(self._flipped),
             near_threshold=len(self._near),
+            flips_by_category=dict(sorted(self._flips_of.items())),
         )
-        limits = {name: MAX_RELATIVE_ERROR * scale for name, scale in self._scale.items()}
+        limits = proof_limits(self._scale, self.precision)
         wrong = [name for name, limit in limits.items() if not proof.max_error[name] <= limit]
         if wrong or proof.flips > max_flips:
-            raise ProofFailed(_refusal(self.graph, proof, {name: limits[name] for name in wrong}, max_flips))
+            raise ProofFailed(self._refusal(proof, {name: limits[name] for name in wrong}, max_flips))
         return GraphResult(proof=proof, flipped=tuple(self._flipped), near_threshold=tuple(self._near))
 
+    def _refusal(self, proof: GraphProof, wrong: dict[str, float], max_flips: int) -> str:
+        errors = "".join(
+            f"; {name} is off by {proof.max_error[name]:.3g}, {wrong[name]:.3g} is allowed" for name in wrong
+        )
+        remedy = "try another --opset, or report it with the versions of torch, onnxscript and onnxruntime"
+        if self.precision != "fp32":
+            leave = self.left_out_by or f"leave {self.precision} out of --precision"
+            remedy = f"{leave}, or try it with more images in --calibration-data"
+        return (
+            f"{self.graph}: {proof.flips} of {proof.images} images changed category, level or action, {max_flips} may"
+            f"{_named(proof.flips_by_category, self._flipped)}{errors}. Nothing was written: the graph does not "
+            f"compute what the original does; {remedy}"
+        )
 
-def _refusal(graph: str, proof: GraphProof, wrong: dict[str, float], max_flips: int) -> str:
-    errors = "; ".join(
-        f"{name} is off by {proof.max_error[name]:.3g}, {wrong[name]:.3g} is allowed" for name in wrong
-    )
-    return (
-        f"{graph}: {proof.flips} of {proof.images} images changed category, level or action, {max_flips} may"
-        f"{'; ' + errors if errors else ''}. Nothing was written: the graph does not compute what the original "
-        "does; try another --opset, or report it with the versions of torch, onnxscript and onnxruntime"
-    )
+
+def _named(by_category: dict[str, int], images: list[str]) -> str:
+    if not images:
+        return ""
+    counted = ", ".join(f"{count} {category}" for category, count in by_category.items())
+    more = f" and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
+    return f" ({counted}: {', '.join(images[:SHOWN])}{more})"

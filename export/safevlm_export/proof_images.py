@@ -36,11 +36,13 @@ class ProofImages:
         source: For the manifest; holds no path.
         load: Gives the images, always the same.
         generated: Gives those that are nobody's: only they may become a part of the bundle.
+        given: How many of the images are the user's.
     """
 
     source: str
     load: Callable[[], Iterator[ProofImage]]
     generated: Callable[[], Iterator[ProofImage]]
+    given: int = 0
 
 
 def proof_images(folder: Path | None, *, max_side: int) -> ProofImages:
@@ -77,7 +79,7 @@ def proof_images(folder: Path | None, *, max_side: int) -> ProofImages:
         yield from generated()
 
     source = f"{len(chosen)} of {len(found)} given images; {GENERATED}"
-    return ProofImages(source=source, load=load, generated=generated)
+    return ProofImages(source=source, load=load, generated=generated, given=len(chosen))
 
 
 def synthetic_images() -> Iterator[tuple[str, NDArray[np.uint8]]]:

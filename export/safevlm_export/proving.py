@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
+from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from safevlm_export.golden_vectors import choose_golden
-from safevlm_export.graphs import gate_source, head_source
 from safevlm_export.one_by_one import OneByOne
+from safevlm_export.parts import Parts, sources_of
 from safevlm_export.proof import Evidence, GraphResult
 from safevlm_export.proof_images import ProofImage, ProofImages
-from safevlm_export.reference import Reference, Vectors
-from safevlm_export.to_onnx import export_onnx
+from safevlm_export.proven_on import this_machine
+from safevlm_export.reference import Array, Reference, Vectors
+from safevlm_export.rgb_graph import rgb_gate
 from safevlm_export.tolerances import tolerances
+from safevlm_export.tracing import export_graph
 from safevlm_runtime.backend import Backend
 from safevlm_runtime.onnx_guard import check_onnx
 from safevlm_runtime.ort_backend import OrtBackend, SessionOptions
 from safevlm_runtime.self_test import fixed_batch
-from safevlm_sdk.decision import Rule
+from safevlm_sdk.decision import Rule, decide
+from safevlm_sdk.errors import ProofFailed
 from safevlm_sdk.golden import Golden
-from safevlm_sdk.manifest import DECISION_OUTPUTS, Graph, TensorSpec
+from safevlm_sdk.manifest import DECISION_OUTPUTS, RGB_GATE, SAFETY_HEAD, Graph, Role, TensorSpec
+from safevlm_sdk.margins import said, same
 from safevlm_sdk.policy import Policy
 from safevlm_training.risk_model import RiskModel
 
 BATCH = 8
 ENGINE_SECONDS = 600.0
+FEATURES = "features"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Exported:
-    """One graph: its bytes, a session of them, and its entry in the manifest, whose tolerances are still open."""
+    """One graph, ready for its proof.
+
+    Attributes:
+        graph: Its entry in the manifest, whose tolerances are still open.
+        data: Its bytes.
+        backend: Runs it in the proof; closed by whoever opened the graph.
+        head_from: The value behind which the head begins, which stays float32 in every precision.
+        notes: How it came about, for reports.
+        weights: The bytes of its second file, where its format has one.
+    """
 
     graph: Graph
     data: bytes
     backend: Backend
+    head_from: str | None = FEATURES
+    notes: tuple[str, ...] = ()
+    weights: bytes | None = None
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Path inside the bundle to bytes."""
+        found = {self.graph.file: self.data}
+        if self.graph.weights is not None and self.weights is not None:
+            found[self.graph.weights] = self.weights
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,8 +95,10 @@ class Proven:
 
 
 @contextmanager
-def exported_graphs(model: RiskModel, *, checkpoint_digest: str, opset: int) -> Iterator[list[Exported]]:
-    """The gate and the safety head, each in a session of ONNX Runtime on the CPU, closed at the end.
+def exported_graphs(
+    model: RiskModel, parts: Parts, *, checkpoint_digest: str, opset: int
+) -> Iterator[list[Exported]]:
+    """The gate, the safety head and what else is wanted, each in a session of ONNX Runtime, closed at the end.
 
     Raises:
         ExportError: PyTorch cannot export a graph.
@@ -77,10 +106,16 @@ def exported_graphs(model: RiskModel, *, checkpoint_digest: str, opset: int) -> 
     """
     opened: list[Exported] = []
     try:
-        for source in (gate_source(model), head_source(model)):
+        for source in sources_of(model, parts):
             identity = {"checkpoint": checkpoint_digest, "role": source.role}
-            data = export_onnx(source, identity=identity, opset=opset)
-            opened.append(opened_graph(source.role, source.inputs, source.outputs, data))
+            made = export_graph(source, identity=identity, opset=opset)
+            one = opened_graph(source.role, made.source.inputs, made.source.outputs, made.data, notes=made.notes)
+            opened.append(replace(one, graph=msgspec.structs.replace(one.graph, exporter=made.exporter)))
+        if parts.rgb:
+            identity = {"checkpoint": checkpoint_digest, "role": RGB_GATE}
+            gate = opened[0]
+            rgb = rgb_gate(gate.data, gate.graph.outputs, model.config.preprocessing, identity=identity)
+            opened.append(opened_graph(RGB_GATE, rgb.inputs, rgb.outputs, rgb.data))
         yield opened
     finally:
         for one in opened:
@@ -96,31 +131,53 @@ def prove(reference: Reference, exported: Sequence[Exported], images: ProofImage
         EngineError: A graph does not run.
     """
     rule, policy = judgement.rule, judgement.policy
-    evidence = {
-        one.graph.role: Evidence(graph=one.graph.id, backend=one.backend, rule=rule, policy=policy)
+    evidence = [
+        Evidence(
+            graph=one.graph.id,
+            backend=one.backend,
+            rule=rule,
+            policy=policy,
+            precision=one.graph.precision,
+            left_out_by=_left_out_by(one.graph),
+        )
+        for one in exported
+    ]
+    for batch in in_batches(images.load()):
+        vectors = reference([image.pixels for image in batch])
+        for one, collected in zip(exported, evidence, strict=True):
+            collected.add([image.name for image in batch], vectors[one.graph.role])
+    results = {
+        one.graph.id: replace(collected.result(max_flips=judgement.max_flips), notes=one.notes)
+        for one, collected in zip(exported, evidence, strict=True)
+    }
+    rasters, chosen = choose_golden(reference, images.generated(), rule, policy)
+    given = {
+        one.graph.id: _golden_outputs(one, chosen[one.graph.role], judgement, results[one.graph.id].proof.flips)
         for one in exported
     }
-    for batch in _batches(images.load()):
-        vectors = reference([image.pixels for image in batch])
-        for role, collected in evidence.items():
-            collected.add([image.name for image in batch], vectors[role])
-    results = {one.graph: one.result(max_flips=judgement.max_flips) for one in evidence.values()}
-    ids: dict[str, str] = {one.graph.role: one.graph.id for one in exported}
-    golden, inputs = choose_golden(reference, images.generated(), ids, rule, policy)
+    features, mask = _golden_features(chosen)
     return Proven(
         graphs=tuple(
-            _with_tolerances(one, inputs[one.graph.role], results[one.graph.id].proof.max_error) for one in exported
+            _with_tolerances(one, chosen[one.graph.role], given[one.graph.id], results[one.graph.id])
+            for one in exported
         ),
-        data={one.graph.file: one.data for one in exported},
+        data={path: data for one in exported for path, data in one.files.items()},
         results=results,
-        golden=golden,
+        golden=Golden(images=rasters, features=features, mask=mask, expected=given),
     )
 
 
 def opened_graph(
-    role: Literal["gate", "safety_head"], inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], data: bytes
+    role: Role, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], data: bytes, **more: Any
 ) -> Exported:
-    """A graph in a session of ONNX Runtime on the CPU; close its backend afterwards.
+    """A float32 graph in a session of ONNX Runtime on the CPU; close its backend afterwards.
+
+    Args:
+        role: What it is for.
+        inputs: In order.
+        outputs: In order.
+        data: Its bytes.
+        more: Other attributes of `Exported`.
 
     Raises:
         BundleGraph: The runtime would refuse it.
@@ -133,19 +190,76 @@ def opened_graph(
         file=f"graphs/{role}.fp32.onnx",
         inputs=inputs,
         outputs=outputs,
-        tolerance=dict.fromkeys(DECISION_OUTPUTS, 1.0),
+        tolerance=dict.fromkeys((spec.name for spec in outputs), 1.0),
         target="any",
+        proven_on=this_machine(),
     )
+    return Exported(graph=graph, data=data, backend=proof_backend(graph, data), **more)
+
+
+def proof_backend(graph: Graph, data: bytes) -> Backend:
+    """A session of ONNX Runtime on the CPU that takes any number of rows.
+
+    Raises:
+        BundleGraph: The runtime would refuse the graph.
+    """
     check_onnx(data, where=graph.id)
     backend: Backend = OrtBackend.load(data, graph, SessionOptions(engine_seconds=ENGINE_SECONDS))
-    return Exported(graph=graph, data=data, backend=OneByOne(backend) if fixed_batch(graph) == 1 else backend)
+    if graph.role == RGB_GATE:
+        return OneByOne(backend, batched=False)
+    return OneByOne(backend) if fixed_batch(graph) == 1 else backend
 
 
-def _batches(images: Iterator[ProofImage]) -> Iterator[list[ProofImage]]:
-    while batch := list(islice(images, BATCH)):
+def in_batches(images: Iterable[ProofImage]) -> Iterator[list[ProofImage]]:
+    """The images, eight at a time."""
+    iterator = iter(images)
+    while batch := list(islice(iterator, BATCH)):
         yield batch
 
 
-def _with_tolerances(one: Exported, golden: Vectors, proven: Mapping[str, float]) -> Graph:
-    found = one.backend.run(golden.inputs, list(golden.expected))
-    return msgspec.structs.replace(one.graph, tolerance=tolerances(golden.expected, found, proven))
+def _golden_outputs(one: Exported, golden: Vectors, judgement: Judgement, flips: int) -> dict[str, Array]:
+    """The original's outputs for a float32 graph; for any other what the graph itself gives.
+
+    Raises:
+        ProofFailed: With the golden inputs, more decisions changed than may; `flips` of the proof images did.
+    """
+    if one.graph.precision == "fp32":
+        return golden.expected
+    found: dict[str, Array] = one.backend.run(golden.inputs, list(golden.expected))
+    if not one.graph.decides:
+        return found
+    types, levels = DECISION_OUTPUTS
+    changed = []
+    for row in range(len(found[types])):
+        wanted, got = (
+            decide(values[types][row], values[levels][row], judgement.rule, judgement.policy)
+            for values in (golden.expected, found)
+        )
+        if not same(wanted, got):
+            changed.append(f"golden image {row} is {said(got)} instead of {said(wanted)}")
+    if flips + len(changed) > judgement.max_flips and changed:
+        raise ProofFailed(
+            f"{one.graph.id}: {flips} proof images and {len(changed)} of {len(found[types])} golden ones, which are "
+            f"generated and small, changed category, level or action, {judgement.max_flips} may "
+            f"({'; '.join(changed)}). Nothing was written: {_left_out_by(one.graph)}"
+        )
+    return found
+
+
+def _left_out_by(graph: Graph) -> str:
+    """How to export without a graph."""
+    return "leave out --openvino" if graph.backend == "openvino" else f"leave {graph.precision} out of --precision"
+
+
+def _golden_features(chosen: Mapping[str, Vectors]) -> tuple[Array, NDArray[np.bool_]]:
+    """What graphs of features take in the self-test; nothing in a bundle without such graphs."""
+    if SAFETY_HEAD not in chosen:
+        return np.zeros((0, 0, 0), dtype=np.float32), np.zeros((0, 0), dtype=np.bool_)
+    inputs = chosen[SAFETY_HEAD].inputs
+    return inputs["features"].astype(np.float32), inputs["mask"].astype(np.bool_)
+
+
+def _with_tolerances(one: Exported, golden: Vectors, given: Mapping[str, Array], result: GraphResult) -> Graph:
+    found = one.backend.run(golden.inputs, list(given))
+    allowed = tolerances(given, found, result.proof.max_error, one.graph.precision)
+    return msgspec.structs.replace(one.graph, tolerance=allowed)

@@ -9,9 +9,9 @@ import onnx
 import onnx.inliner
 import torch
 from onnxscript import opset18
-from torch import nn
 
 from safevlm_export.graphs import Source
+from safevlm_export.sharing import shared
 from safevlm_sdk.errors import ExportError
 from safevlm_sdk.strict import canonical_json
 from safevlm_sdk.version import __version__
@@ -37,7 +37,8 @@ def export_onnx(source: Source, *, identity: dict[str, str], opset: int = MIN_OP
         ExportError: The module cannot be exported, or the graph is not valid or too large for one file.
     """
     check_opset(opset)
-    model = _trace(source.module, source, opset)
+    model = captured(source, opset)
+    model = shared(model) if source.repeats else model
     tidy(model, identity)
     return serialised(model, source.role)
 
@@ -77,11 +78,16 @@ def check_opset(opset: int) -> None:
         raise ExportError(f"opset is {opset}; the exporter and the installed onnx write {MIN_OPSET} to {newest}")
 
 
-def _trace(module: nn.Module, source: Source, opset: int) -> onnx.ModelProto:
+def captured(source: Source, opset: int) -> onnx.ModelProto:
+    """What `torch.export` makes of a source.
+
+    Raises:
+        ExportError: It cannot; the message has the reason.
+    """
     with quiet(), torch.inference_mode():
         try:
             program = torch.onnx.export(
-                module,
+                source.module,
                 source.examples,
                 dynamo=True,
                 opset_version=opset,
@@ -93,14 +99,19 @@ def _trace(module: nn.Module, source: Source, opset: int) -> onnx.ModelProto:
                 verbose=False,
             )
         except Exception as problem:
-            reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
             raise ExportError(
-                f"{source.role}: PyTorch cannot export this model to ONNX ({reason}); towers of images of one fixed "
-                "size, such as CLIP, SigLIP, ViT and DINOv2, can be exported"
+                f"{source.role}: PyTorch cannot export this model to ONNX ({reason(problem)})"
             ) from problem
     if program is None:
         raise ExportError(f"{source.role}: PyTorch gave no ONNX program; check the installed torch and onnxscript")
     return program.model_proto
+
+
+def reason(problem: BaseException) -> str:
+    """The first line of what an exporter's error was caused by."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
 def _log_sigmoid(x: Any) -> Any:

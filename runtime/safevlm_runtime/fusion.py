@@ -3,103 +3,78 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
-from safevlm_runtime.gate import Gate
+from safevlm_runtime.panel import Panel
 from safevlm_runtime.views import Found
+from safevlm_sdk.actions import Action, hardest
 from safevlm_sdk.decision import Decision, fuse
-from safevlm_sdk.errors import BundleError, PolicyError, PolicyUncovered
-from safevlm_sdk.policy import Action
+from safevlm_sdk.taxonomy import SAFE
 from safevlm_sdk.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """What several gates are together, fixed when they are loaded.
+class Acting:
+    """What is done: the part of a verdict that other camera frames may change.
 
     Attributes:
-        names: One per gate; unequal.
-        covered: Risks that are looked for: some gate was trained to see them and its policy wants them.
-        uncovered: Risks that some policy wants and no gate covers.
-        cautious: Some policy turns ALLOW into CAUTION because of them.
-        error_action: The most severe `on_error` of all policies.
-        provider: The execution provider in use.
-        bundle_digests: One per gate.
-        policy_digests: One per gate.
+        action: What the application must do.
+        observed: What it would be if every policy were enforced; None where every policy is.
+        reason: Why.
+        failed: The gate failed.
     """
 
-    names: tuple[str, ...]
-    covered: tuple[str, ...]
-    uncovered: tuple[str, ...]
-    cautious: bool
-    error_action: Action
-    provider: str
-    bundle_digests: tuple[str, ...]
-    policy_digests: tuple[str, ...]
+    action: Action
+    observed: Action | None
+    reason: str
+    failed: bool
 
 
-def panel_of(gates: Sequence[Gate]) -> Panel:
-    """Checks that gates and policies fit each other.
+Adjust = Callable[[Acting], Acting]
 
-    Raises:
-        PolicyError: A policy names a category that is in no bundle's taxonomy.
-        PolicyUncovered: A policy refuses to leave a category uncovered.
-        BundleError: A bundle was given twice, or none was.
-    """
-    digests = tuple(gate.manifest.digest for gate in gates)
-    if not gates or len(set(digests)) != len(digests):
-        raise BundleError(f"{len(gates)} bundles with {len(set(digests))} digests; give at least one, each only once")
-    known = {category for gate in gates for category in gate.manifest.taxonomy.categories}
-    seen = tuple(dict.fromkeys(label for gate in gates for label in gate.rule.covered))
-    covered = tuple(
-        dict.fromkeys(label for gate in gates for label in gate.rule.covered if label in gate.policy.actions)
-    )
-    if not covered:
-        raise PolicyError(
-            f"nothing would be judged: the bundles see {', '.join(seen)}, and the policy wants "
-            f"{', '.join(sorted({c for gate in gates for c in gate.policy.actions}))}"
-        )
-    uncovered: set[str] = set()
-    cautious = False
-    for policy in (gate.policy for gate in gates):
-        strange = sorted(set(policy.actions) - known)
-        if strange:
-            raise PolicyError(f"policy {policy.name!r} names {', '.join(strange)}; the bundles know {sorted(known)}")
-        missing = policy.uncovered_by(seen)
-        if missing and policy.uncovered == "refuse":
-            raise PolicyUncovered(
-                f"policy {policy.name!r} wants {', '.join(missing)}, which no loaded bundle covers; load one that "
-                "does, remove the category, or say uncovered = 'caution' or 'allow'"
-            )
-        cautious = cautious or bool(missing and policy.uncovered == "caution")
-        uncovered.update(missing)
-    return Panel(
-        names=_names(gates),
-        covered=covered,
-        uncovered=tuple(sorted(uncovered)),
-        cautious=cautious,
-        error_action=max((gate.policy.error_action for gate in gates), key=lambda action: action.severity),
-        provider=gates[0].provider,
-        bundle_digests=digests,
-        policy_digests=tuple(gate.policy.digest for gate in gates),
-    )
+
+class _Told(TypedDict):
+    action: Action
+    observed: Action | None
+    reason: str
+    safety_prompt: str
+    refusal: str
 
 
 def verdict_of(
-    panel: Panel, found: Sequence[Found], timings_ms: Mapping[str, float], source_sha256: str | None
+    panel: Panel,
+    found: Sequence[Found],
+    timings_ms: Mapping[str, float],
+    source_sha256: str | None,
+    adjust: Adjust | None = None,
 ) -> Verdict:
-    """The verdict on one image from what each gate found, in the order of the gates."""
-    index, chosen = fuse([one.decision for one in found])
-    winner = found[index]
-    if len(found) > 1:
-        chosen = replace(chosen, reason=f"{panel.names[index]}: {chosen.reason}")
-    action, reason = chosen.action, chosen.reason
-    if panel.cautious and action is Action.ALLOW:
-        action, reason = Action.CAUTION, f"{reason}; not looked for: {', '.join(panel.uncovered)}"
+    """The verdict on one image from what each gate found, in the order of the gates.
+
+    A gate whose policy only observes is heard, and changes nothing: its decision is told where no enforced one acts.
+
+    Args:
+        panel: Of the gates.
+        found: One per gate.
+        timings_ms: Times so far.
+        source_sha256: Of the encoded bytes, if there were any.
+        adjust: What other frames of a camera make of the action.
+    """
+    index, chosen = meant = _fused(panel, found, range(len(found)))
+    action, observed = chosen.action, None
+    if len(panel.enforcing) < len(found):
+        action, observed = Action.ALLOW, chosen.action
+        if panel.enforcing:
+            enforced = _fused(panel, found, panel.enforcing)
+            action = enforced[1].action
+            index, chosen = meant if action is Action.ALLOW else enforced
     good = chosen.error is None
+    reason = "; ".join([chosen.reason, *(panel.notes if good else ())])
+    acting = Acting(action=action, observed=observed, reason=reason, failed=not good)
+    winner = found[index]
     return Verdict(
-        action=action,
+        **_told(panel, index, chosen, acting if adjust is None else adjust(acting)),
         category=chosen.category,
         level=chosen.level,
         score=chosen.score,
@@ -107,7 +82,6 @@ def verdict_of(
         covered=panel.covered,
         uncovered=panel.uncovered,
         error=chosen.error,
-        reason=reason,
         timings_ms=dict(timings_ms),
         provider=panel.provider,
         source_sha256=source_sha256,
@@ -115,11 +89,18 @@ def verdict_of(
         bundle_digests=panel.bundle_digests,
         policy_digests=panel.policy_digests,
         attention=winner.attention,
+        region=winner.region,
     )
 
 
 def failed_verdict(
-    panel: Panel, failure: tuple[str, str], timings_ms: Mapping[str, float], source_sha256: str | None, *, ran: bool
+    panel: Panel,
+    failure: tuple[str, str],
+    timings_ms: Mapping[str, float],
+    source_sha256: str | None,
+    *,
+    ran: bool,
+    adjust: Adjust | None = None,
 ) -> Verdict:
     """The verdict when nothing could be judged: the most severe `on_error`, with no risk claimed.
 
@@ -129,10 +110,21 @@ def failed_verdict(
         timings_ms: Times so far.
         source_sha256: Of the encoded bytes, if they were read.
         ran: A graph was tried.
+        adjust: As for `verdict_of`.
     """
     code, reason = failure
+    answers = [policy.error_action for policy in panel.policies]
+    meant = hardest(answers)
+    index = answers.index(meant)
+    nothing = Decision(action=meant, category=None, level=None, score=None, categories={}, reason=reason, error=code)
+    acting = Acting(
+        action=hardest([answers[number] for number in panel.enforcing]),
+        observed=None if len(panel.enforcing) == len(answers) else meant,
+        reason=reason,
+        failed=True,
+    )
     return Verdict(
-        action=panel.error_action,
+        **_told(panel, index, nothing, acting if adjust is None else adjust(acting)),
         category=None,
         level=None,
         score=None,
@@ -140,7 +132,6 @@ def failed_verdict(
         covered=panel.covered,
         uncovered=panel.uncovered,
         error=code,
-        reason=reason,
         timings_ms=dict(timings_ms),
         provider=panel.provider if ran else None,
         source_sha256=source_sha256,
@@ -155,13 +146,36 @@ def with_total(verdict: Verdict, total_ms: float) -> Verdict:
     return replace(verdict, timings_ms={**verdict.timings_ms, "total": total_ms})
 
 
-def _names(gates: Iterable[Gate]) -> tuple[str, ...]:
-    manifests = [gate.manifest for gate in gates]
-    count = Counter(manifest.name for manifest in manifests)
-    return tuple(
-        manifest.name if count[manifest.name] == 1 else f"{manifest.name}@{manifest.digest[7:19]}"
-        for manifest in manifests
+def _fused(panel: Panel, found: Sequence[Found], gates: Sequence[int]) -> tuple[int, Decision]:
+    """What some of the gates decide together, as if their policies were enforced, and which of them decides."""
+    at, chosen = fuse([found[gate].decision for gate in gates])
+    if len(found) > 1:
+        chosen = replace(chosen, reason=f"{panel.names[gates[at]]}: {chosen.reason}")
+    cautious = panel.uncovered and any(
+        panel.policies[gate].uncovered == "caution" and set(panel.policies[gate].actions) & set(panel.uncovered)
+        for gate in gates
     )
+    if cautious and chosen.action is Action.ALLOW:
+        reason = f"{chosen.reason}; not looked for: {', '.join(panel.uncovered)}"
+        chosen = replace(chosen, action=Action.CAUTION, reason=reason)
+    return gates[at], chosen
+
+
+def _told(panel: Panel, index: int, decision: Decision, acting: Acting) -> _Told:
+    """The action, and the words that go with it, by the policy of the gate that decides."""
+    policy = panel.policies[index]
+    note = ""
+    if acting.action is Action.CAUTION:
+        note = policy.prompts.generic
+        if decision.category is not None and decision.category != SAFE and decision.level is not None:
+            note = panel.prompts[index][decision.category, decision.level]
+    return {
+        "action": acting.action,
+        "observed": acting.observed,
+        "reason": acting.reason,
+        "safety_prompt": note,
+        "refusal": policy.refusal if acting.action is Action.BLOCK else "",
+    }
 
 
 def _merged(names: Sequence[str], decisions: Sequence[Decision]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from safevlm_runtime.backend import Backend
 from safevlm_runtime.clock import Clock
 from safevlm_runtime.contract import check_servable, choose_graph
-from safevlm_runtime.ort_backend import OrtBackend, SessionOptions, resolve_provider
+from safevlm_runtime.ort_backend import OrtBackend, SessionOptions
+from safevlm_runtime.providers import Opener, open_graph, provider_name
 from safevlm_runtime.reader import Bundle
 from safevlm_runtime.self_test import fixed_batch, self_test
+from safevlm_runtime.tiles import Box
 from safevlm_sdk.decision import Decision, decide, failed
 from safevlm_sdk.errors import BundleGraph, EngineError, FeaturesMismatch, OutputNotFinite
 from safevlm_sdk.features import VisionFeatures
@@ -26,7 +28,6 @@ from safevlm_sdk.raster import capped
 
 Pixels = NDArray[np.uint8]
 Tensor = NDArray[np.float32]
-Opener = Callable[[bytes, Graph, SessionOptions], Backend]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,20 +65,26 @@ class Gate:
         self.policy = policy
         self.rule = bundle.manifest.rule
         self.provider = backend.provider
-        # The session has its own copy of the gate's graph, which may be large.
-        self._bundle = replace(bundle, graphs={id: data for id, data in bundle.graphs.items() if id != graph.id})
+        self._bundle = _without(bundle, graph)
         self._graph, self._backend = graph, backend
         self._options, self._opener, self._precision = options, opener, precision
         self._head: tuple[Graph, Backend] | None = None
         self._head_lock = threading.Lock()
         self._closed = False
 
-    def tensor(self, pixels: Pixels) -> Tensor:
-        """The graph's input for one view, float32 [3, H, W], seen at the scale that the bundle declares."""
-        return preprocess(capped(pixels, self.manifest.view_plan.raster_max_side), self.manifest.preprocessing)
+    def scaled(self, pixels: Pixels) -> Pixels:
+        """A picture at the scale that the bundle declares."""
+        return capped(pixels, self.manifest.view_plan.raster_max_side)
 
-    def judge(self, tensors: Sequence[Tensor], clock: Clock) -> list[Judged]:
-        """Judges views in one run, or one by one where the graph insists on it.
+    def tensor(self, scaled: Pixels, box: Box | None = None) -> Tensor:
+        """The graph's input, float32 [3, H, W], for a scaled picture or one tile of it."""
+        if box is not None:
+            left, top, right, bottom = box
+            scaled = scaled[top:bottom, left:right]
+        return preprocess(scaled, self.manifest.preprocessing)
+
+    def judge(self, tensors: Sequence[Tensor], policy: Policy, clock: Clock) -> list[Judged]:
+        """Judges views under a policy in one run, or one by one where the graph insists on it.
 
         Raises:
             EngineError: The graph failed; a view whose outputs are not finite is a failed decision instead.
@@ -86,11 +93,14 @@ class Gate:
         judged: list[Judged] = []
         for at in range(0, len(tensors), size):
             inputs = {"pixel_values": np.stack(tensors[at : at + size])}
-            judged += self._run(self._graph, self._backend, inputs, self.manifest.identity.grid, clock)
+            outputs = self._run(self._graph, self._backend, inputs, clock)
+            judged += self._judged_rows(outputs, policy, self.manifest.identity.grid, clock)
         return judged
 
-    def judge_features(self, features: VisionFeatures, mask: NDArray[np.bool_] | None, clock: Clock) -> Judged:
-        """Judges features that the caller's own tower computed.
+    def judge_features(
+        self, features: VisionFeatures, mask: NDArray[np.bool_] | None, policy: Policy, clock: Clock
+    ) -> Judged:
+        """Judges, under a policy, features that the caller's own tower computed.
 
         Raises:
             FeaturesMismatch: They come from another tower, tap or shape, or the bundle has no graph for them.
@@ -100,7 +110,7 @@ class Gate:
         valid = self._check_features(features, mask)
         graph, backend = self._loaded_head()
         inputs = {"features": np.ascontiguousarray(features.array[None]), "mask": valid[None]}
-        return self._run(graph, backend, inputs, features.grid, clock)[0]
+        return self._judged_rows(self._run(graph, backend, inputs, clock), policy, features.grid, clock)[0]
 
     def close(self) -> None:
         """Frees the sessions; judging then fails."""
@@ -110,27 +120,30 @@ class Gate:
             if self._head is not None:
                 self._head[1].close()
 
-    def _run(
-        self, graph: Graph, backend: Backend, inputs: dict[str, Any], grid: tuple[int, int] | None, clock: Clock
-    ) -> list[Judged]:
+    def _run(self, graph: Graph, backend: Backend, inputs: dict[str, Any], clock: Clock) -> dict[str, NDArray[Any]]:
         wanted = [*DECISION_OUTPUTS]
         if any(spec.name == "attention" for spec in graph.outputs):
             wanted.append("attention")
         with clock.step("infer"):
-            found = backend.run(inputs, wanted)
+            return backend.run(inputs, wanted)
+
+    def _judged_rows(
+        self, found: dict[str, NDArray[Any]], policy: Policy, grid: tuple[int, int] | None, clock: Clock
+    ) -> list[Judged]:
         with clock.step("decide"):
             attention = found.get("attention")
             return [
-                self._judged(types, levels, None if attention is None else attention[row], grid)
+                self._judged((types, levels, None if attention is None else attention[row]), policy, grid)
                 for row, (types, levels) in enumerate(zip(*(found[name] for name in DECISION_OUTPUTS), strict=True))
             ]
 
     def _judged(
-        self, types: Tensor, levels: Tensor, attention: Tensor | None, grid: tuple[int, int] | None
+        self, outputs: tuple[Tensor, Tensor, Tensor | None], policy: Policy, grid: tuple[int, int] | None
     ) -> Judged:
-        decision = decide(types, levels, self.rule, self.policy)
+        types, levels, attention = outputs
+        decision = decide(types, levels, self.rule, policy)
         if attention is not None and decision.error is None and not np.isfinite(attention).all():
-            decision = failed(OutputNotFinite.code, "the graph's attention holds NaN or infinity", self.policy)
+            decision = failed(OutputNotFinite.code, "the graph's attention holds NaN or infinity", policy)
         looked = None
         if attention is not None and grid is not None and decision.error is None:
             looked = attention.reshape(grid).astype(np.float32)
@@ -140,6 +153,10 @@ class Gate:
         identity = self.manifest.identity
         if identity.grid is None or identity.feature_width is None:
             raise FeaturesMismatch(f"bundle {self.manifest.name!r} is an image classifier: it takes pixels only")
+        if self.manifest.view_plan.tile is not None:
+            raise FeaturesMismatch(
+                f"bundle {self.manifest.name!r} looks at tiles, and features are of one look: pass pixels"
+            )
         if not isinstance(features, VisionFeatures) or not isinstance(features.array, np.ndarray):
             raise FeaturesMismatch("pass VisionFeatures whose array is a numpy array")
         array = features.array
@@ -192,12 +209,10 @@ def open_gate(
     """
     options = SessionOptions() if options is None else options
     check_servable(bundle.manifest, allow_uncalibrated=allow_uncalibrated)
-    provider = resolve_provider(options.provider)
+    provider = provider_name(options.provider)
     graph = choose_graph(bundle.manifest, GATE, provider, precision)
     if graph is None:
-        raise BundleGraph(
-            f"bundle {bundle.manifest.name!r} has no gate graph for ONNX Runtime; export it with --onnx"
-        )
+        raise BundleGraph(f"bundle {bundle.manifest.name!r} has no gate graph for {provider}; export it again")
     return Gate(
         bundle=bundle,
         policy=bundle.policy if policy is None else policy,
@@ -209,6 +224,15 @@ def open_gate(
     )
 
 
+def _without(bundle: Bundle, graph: Graph) -> Bundle:
+    """The bundle without what was made into a session, which has a copy of its own; both may be large."""
+    engines = {engine.id: bundle.engines[engine.id] for engine in bundle.manifest.engines if engine.graph != graph.id}
+    graphs, weights = (
+        {id: data for id, data in kept.items() if id != graph.id} for kept in (bundle.graphs, bundle.weights)
+    )
+    return replace(bundle, graphs=graphs, weights=weights, engines=engines)
+
+
 def open_backend(
     bundle: Bundle, graph: Graph, options: SessionOptions, opener: Opener
 ) -> tuple[Backend, dict[str, float]]:
@@ -217,7 +241,7 @@ def open_backend(
     Raises:
         BundleSelfTest: It did not.
     """
-    backend = opener(bundle.graphs[graph.id], graph, options)
+    backend = open_graph(bundle, graph, options, opener)
     try:
         return backend, self_test(bundle, graph, backend)
     except BaseException:

@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from safevlm_runtime.backend import Tensors, check_outputs
+from safevlm_runtime.ort_plugin import PLUGIN, plugin_devices
 from safevlm_runtime.watchdog import Watchdog
 from safevlm_sdk.errors import (
     BundleGraph,
@@ -24,8 +25,13 @@ from safevlm_sdk.errors import (
 )
 from safevlm_sdk.manifest import Graph, TensorSpec
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-EXTRAS = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "gpu"}
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "ort-tensorrt": "TensorrtExecutionProvider",
+    "ort-tensorrt-rtx": PLUGIN,
+}
+EXTRAS = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "gpu", "TensorrtExecutionProvider": "gpu"}
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -42,8 +48,8 @@ class SessionOptions:
     """How sessions are built.
 
     Attributes:
-        provider: "cpu", "cuda", or a provider's full name.
-        threads: Threads within one operator; None leaves it to ONNX Runtime.
+        provider: "cpu", "cuda" or another of `providers.WISHES`, or the full name of one of ONNX Runtime's.
+        threads: Threads within one operator; None leaves it to ONNX Runtime, or OpenVINO.
         engine_seconds: Wall time of one run, per image of its batch.
     """
 
@@ -128,6 +134,9 @@ def resolve_provider(wish: str) -> str:
     """
     provider = PROVIDERS.get(wish, wish)
     available = [str(name) for name in _ort().get_available_providers()]
+    if provider == PLUGIN:
+        plugin_devices(_ort())
+        return provider
     if provider not in EXTRAS:
         raise ProviderError(f"provider {wish!r} is unknown; choose from {', '.join(PROVIDERS)}")
     if provider not in available:
@@ -181,6 +190,9 @@ def _session(data: bytes, graph: Graph, provider: str, options: SessionOptions) 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if provider == PLUGIN:
+                settings.add_provider_for_devices(plugin_devices(ort), {})
+                return ort.InferenceSession(data, settings, enable_fallback=0)
             # Its own fallback would print, and give a session on another provider.
             return ort.InferenceSession(data, settings, providers=[provider], enable_fallback=0)
     except SafeVLMError:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hmac
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
 from safevlm_runtime import folder, onnx_guard
+from safevlm_runtime.ir_guard import check_ir
 from safevlm_runtime.signature import MAX_SIGNATURE_BYTES, Signer, verify_signature
 from safevlm_sdk.errors import BundleDigest, BundleLayout, BundleTampered, BundleUnsigned, ManifestError
 from safevlm_sdk.golden import Golden, parse_golden
@@ -45,6 +46,8 @@ class Bundle:
         policy_text: Its TOML text.
         golden: Inputs and outputs of the self-test.
         graphs: Graph id to the graph's bytes.
+        weights: Graph id to the bytes of its second file, where its format has one.
+        engines: Engine id to the engine's bytes.
         card: The model card, Markdown.
         signed: There is a SIGNATURE file.
         verified: The signature was checked, and is by the signer that the caller named.
@@ -58,11 +61,21 @@ class Bundle:
     policy_text: bytes
     golden: Golden
     graphs: dict[str, bytes]
+    engines: dict[str, bytes]
     card: str
     signed: bool
     verified: bool
     pinned: bool
     size: int
+    weights: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def executables(self) -> dict[str, bytes]:
+        """Path inside the bundle to bytes, of all graphs and engines."""
+        manifest = self.manifest
+        found = {graph.file: self.graphs[graph.id] for graph in manifest.graphs}
+        found |= {graph.weights: self.weights[graph.id] for graph in manifest.graphs if graph.weights is not None}
+        return found | {engine.file: self.engines[engine.id] for engine in manifest.engines}
 
 
 def read_bundle(path: str | os.PathLike[str], *, digest: str | None = None, signer: Signer | None = None) -> Bundle:
@@ -106,6 +119,8 @@ def read_bundle(path: str | os.PathLike[str], *, digest: str | None = None, sign
         policy_text=contents[POLICY_FILE],
         golden=parse_golden(contents[GOLDEN_FILE], where=GOLDEN_FILE),
         graphs=_graphs(manifest, contents),
+        weights={graph.id: contents[graph.weights] for graph in manifest.graphs if graph.weights is not None},
+        engines={engine.id: contents[engine.file] for engine in manifest.engines},
         card=_text(contents[CARD_FILE], CARD_FILE),
         signed=SIGNATURE_FILE in found,
         verified=signer is not None,
@@ -177,6 +192,8 @@ def _graphs(manifest: Manifest, contents: dict[str, bytes]) -> dict[str, bytes]:
     for graph in manifest.graphs:
         if graph.backend == "onnxruntime":
             onnx_guard.check_onnx(contents[graph.file], where=graph.file)
+        elif graph.weights is not None:
+            check_ir(contents[graph.file], contents[graph.weights], where=graph.file)
     return {graph.id: contents[graph.file] for graph in manifest.graphs}
 
 

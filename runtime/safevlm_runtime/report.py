@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from safevlm_runtime.tiles import Box, scaled_box
 from safevlm_sdk.atomic import publish_file
 from safevlm_sdk.errors import ImageError, OptionError
 from safevlm_sdk.raster import Raster
@@ -86,6 +87,7 @@ def _coverage(verdicts: Sequence[Verdict]) -> str:
 def _card(path: Path, verdict: Verdict, decode: Decode) -> str:
     level = "" if verdict.level is None else f", level {verdict.level.name.lower()}"
     said = f"gate failed: {verdict.error}" if verdict.error else f"{verdict.category}{level}"
+    observed = "" if verdict.observed is None else f"; the policy only observes: {verdict.observed.value}"
     rows = "".join(
         f"<tr><th scope='row'>{escape(name)}</th><td><meter max='1' value='{p:.4f}'></meter> {p:.3f}</td></tr>"
         for name, p in verdict.categories.items()
@@ -95,7 +97,7 @@ def _card(path: Path, verdict: Verdict, decode: Decode) -> str:
 {_picture(path, verdict, decode)}
 <div>
 <h2>{escape(path.name)}</h2>
-<p class="action"><b class="{verdict.action.value}">{verdict.action.value}</b> {escape(said)}</p>
+<p class="action"><b class="{verdict.action.value}">{verdict.action.value}</b> {escape(said)}{observed}</p>
 <p>{escape(verdict.reason)}</p>
 <table>{rows}</table>
 <p class="small">ms: {timings}. Provider: {escape(verdict.provider or "none")}.</p>
@@ -108,12 +110,14 @@ def _picture(path: Path, verdict: Verdict, decode: Decode) -> str:
     """The thumbnail of exactly what was judged, with the heatmap over it; none if the file has changed since."""
     pixels = _judged_pixels(path, verdict, decode)
     if pixels is None:
-        return "<figure><p>no picture: it could not be judged, or the file has changed since</p></figure>"
+        return "<figure><p>no picture: a video, no judged image, or the file has changed since</p></figure>"
     thumbnail = Image.fromarray(pixels)
     thumbnail.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     heat = ""
     if verdict.attention is not None:
-        overlay = _overlay(verdict.attention, thumbnail.size)
+        height, width = pixels.shape[:2]
+        region = verdict.region or (0, 0, width, height)
+        overlay = _overlay(verdict.attention, scaled_box(region, (width, height), thumbnail.size), thumbnail.size)
         heat = f'<img class="heat" alt="where the head looked" src="{_data_uri(overlay, "PNG")}">'
     picture = f'<img alt="{escape(path.name)}" src="{_data_uri(thumbnail, "JPEG")}">'
     caption = "<figcaption>red: where the head looked; point at the picture to hide it</figcaption>"
@@ -131,10 +135,15 @@ def _judged_pixels(path: Path, verdict: Verdict, decode: Decode) -> NDArray[np.u
     return same[0] if same else None
 
 
-def _overlay(attention: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
-    """An RGBA picture of the attention, as strong as half opacity where it is largest."""
+def _overlay(attention: NDArray[np.float32], box: Box, size: tuple[int, int]) -> Image.Image:
+    """An RGBA picture of the attention over a box, as strong as half opacity where it is largest."""
     strength = attention / max(float(attention.max()), 1e-12)
-    alpha = Image.fromarray((strength * 128).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    left, top, right, bottom = box
+    looked = Image.fromarray((strength * 128).astype(np.uint8)).resize(
+        (right - left, bottom - top), Image.Resampling.BICUBIC
+    )
+    alpha = Image.new("L", size)
+    alpha.paste(looked, (left, top))
     overlay = Image.new("RGBA", size, (*HEAT_RGB, 0))
     overlay.putalpha(alpha)
     return overlay

@@ -3,64 +3,74 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from hashlib import sha256
-from itertools import islice
-from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safevlm_runtime.clock import Clock
-from safevlm_runtime.fusion import failed_verdict, panel_of, verdict_of, with_total
-from safevlm_runtime.gate import Gate, open_gate
-from safevlm_runtime.judging import BATCH, Prepared, Refused, describe_failure, judge_all, prepare
+from safevlm_runtime.checker import Checker
+from safevlm_runtime.conversation import MAX_IMAGES
+from safevlm_runtime.described import Described
+from safevlm_runtime.fusion import with_total
+from safevlm_runtime.gate import Gate
+from safevlm_runtime.guard import Guard, OnVerdict
+from safevlm_runtime.judging import BATCH
+from safevlm_runtime.loading import PolicySource, Wish, close_gates, load_gates, policy_from, starter_folder
+from safevlm_runtime.many import judge_many
+from safevlm_runtime.observer import Observer
 from safevlm_runtime.ort_backend import SessionOptions
-from safevlm_runtime.reader import read_bundle, starter_path
-from safevlm_runtime.signature import KeySigner
-from safevlm_runtime.views import Found
-from safevlm_sdk.errors import BundleDigest, BundleError, BundleMissing, EngineError
+from safevlm_runtime.providers import in_order
+from safevlm_runtime.rulebook import Rulebook, Today
+from safevlm_runtime.screening import Screening
+from safevlm_runtime.video import Sampling, VideoLimits, VideoSource
+from safevlm_runtime.video.verdict import judge_video
+from safevlm_runtime.watch import Voting, Watch
+from safevlm_sdk.effective_policy import utc_today
+from safevlm_sdk.engine import Engine
+from safevlm_sdk.errors import BundleError
 from safevlm_sdk.features import VisionFeatures
-from safevlm_sdk.policy import Policy, checked, load_policy
-from safevlm_sdk.raster import ImageSource, IsolatedDecoder, Limits, Raster, decode, from_array, read_source
+from safevlm_sdk.policy import Policy
+from safevlm_sdk.raster import ImageSource, Limits, Raster
 from safevlm_sdk.verdict import Verdict
 
-_DECODERS = 2
 
-
-class Runtime:
+class Runtime(Described):
     """One or several bundles, loaded and proven, that judge images from any thread.
 
     Build it with `Runtime.load` or `Runtime.starter`, use it in a `with` block or call `close`. Once it is loaded it
     reads no file of a bundle again.
+
+    Args:
+        gates: What `load` makes of bundles.
+        limits: What an image may cost.
+        isolate_decoding: Decode in a child process.
+        today: The day in UTC, on which overrides of a policy expire.
+        cache_entries: Most verdicts that are kept for pixels that come again; 0 keeps none.
     """
 
     def __init__(
-        self, gates: Sequence[Gate], *, limits: Limits | None = None, isolate_decoding: bool = False
+        self,
+        gates: Sequence[Gate],
+        *,
+        limits: Limits | None = None,
+        isolate_decoding: bool = False,
+        today: Today = utc_today,
+        cache_entries: int = 0,
     ) -> None:
-        self._gates = tuple(gates)
-        self._panel = panel_of(self._gates)
-        policies = [gate.policy for gate in self._gates]
-        self._limits = dataclasses.replace(
-            Limits() if limits is None else limits,
-            frames="all" if all(policy.frames == "all" for policy in policies) else "one",
-            mpo="judge" if all(policy.mpo == "judge" for policy in policies) else "refuse",
-        )
-        self._max_side = max(gate.manifest.view_plan.raster_max_side for gate in self._gates)
-        self._decoder = IsolatedDecoder() if isolate_decoding else None
-        self._closed = False
+        self._limits, self._today = Limits() if limits is None else limits, today
+        # A check reads this once; a reload replaces it as a whole.
+        self._rules = self._rulebook(gates, [gate.policy for gate in gates])
+        self._checker = Checker(gates, isolate_decoding=isolate_decoding, cache_entries=cache_entries)
 
     @classmethod
     def load(  # noqa: PLR0913 - the options of the one public constructor, all with defaults
         cls,
         *paths: str | os.PathLike[str],
-        policy: Policy | str | os.PathLike[str] | None = None,
-        provider: str = "cpu",
+        policy: PolicySource | None = None,
+        provider: str | Sequence[str] = "cpu",
         digest: str | Sequence[str] | None = None,
         threads: int | None = None,
         limits: Limits | None = None,
@@ -69,57 +79,58 @@ class Runtime:
         engine_seconds: float = 2.0,
         precision: str | None = None,
         public_key: str | os.PathLike[str] | None = None,
+        cache_entries: int = 0,
     ) -> Runtime:
         """Reads bundles, builds their sessions and has each prove itself on its golden inputs.
 
         Args:
             *paths: Folders of bundles; an image is decoded once for all of them and the worst decision wins.
             policy: Instead of each bundle's own: a policy, or the path of a TOML file.
-            provider: "cpu" or "cuda". What is not there is an error; nothing falls back.
+            provider: "cpu", "cuda", "tensorrt", "tensorrt-rtx", "ort-tensorrt", "ort-tensorrt-rtx", "openvino",
+                "openvino:GPU" or "openvino:NPU". What is not there is an error; nothing falls back. Several are tried in the order given, and a RuntimeWarning
+                tells what kept the earlier ones from being used.
             digest: `sha256:…` that the bundle must have; one per path for several.
-            threads: Threads within one operator; None leaves it to ONNX Runtime.
+            threads: Threads within one operator; None leaves it to ONNX Runtime, or OpenVINO.
             limits: What an image may cost; `frames` and `mpo` are the policy's.
             allow_uncalibrated: Load bundles whose decisions were never proven.
             isolate_decoding: Decode in a child process with limited means; POSIX only.
             engine_seconds: Wall time of one run of a graph, per image of its batch.
-            precision: "fp32", "fp16" or "int8"; None takes what is usually fastest on the provider.
+            precision: "fp32", "fp16", "bf16", "int8", "w8" or "w4"; None takes what is usually fastest on the provider.
             public_key: PEM file of the key that must have signed every bundle; needs the extra `sign`.
+            cache_entries: Most verdicts that are kept for pixels that come again; 0 keeps none.
 
         Raises:
             BundleError: A bundle is refused; each reason has its own class.
             PolicyError: The policy is not valid, or wants what no bundle covers and refuses to go on.
-            ProviderError: The provider is not the one in use.
-            MissingExtra: ONNX Runtime is not installed.
+            ProviderError: The provider is not the one in use; DeviceMissing where it wants a GPU or NPU and there is none.
+            MissingExtra: What the provider needs is not installed.
         """
-        pins = _pins(digest, len(paths))
-        chosen = _policy(policy)
-        signer = None if public_key is None else KeySigner(public_key=Path(public_key))
-        options = SessionOptions(provider=provider, threads=threads, engine_seconds=engine_seconds)
-        gates: list[Gate] = []
+        gates = in_order(
+            provider,
+            lambda one: load_gates(
+                paths,
+                Wish(
+                    policy=policy,
+                    digest=digest,
+                    session=SessionOptions(provider=one, threads=threads, engine_seconds=engine_seconds),
+                    allow_uncalibrated=allow_uncalibrated,
+                    precision=precision,
+                    public_key=public_key,
+                ),
+            ),
+        )
         try:
-            for path, pin in zip(paths, pins, strict=True):
-                bundle = read_bundle(path, digest=pin, signer=signer)
-                gates.append(
-                    open_gate(
-                        bundle,
-                        policy=chosen,
-                        options=options,
-                        allow_uncalibrated=allow_uncalibrated,
-                        precision=precision,
-                    )
-                )
-            return cls(gates, limits=limits, isolate_decoding=isolate_decoding)
+            return cls(gates, limits=limits, isolate_decoding=isolate_decoding, cache_entries=cache_entries)
         except BaseException:
-            for gate in gates:
-                gate.close()
+            close_gates(gates)
             raise
 
     @classmethod
     def starter(  # noqa: PLR0913 - as `load`
         cls,
         *,
-        policy: Policy | str | os.PathLike[str] | None = None,
-        provider: str = "cpu",
+        policy: PolicySource | None = None,
+        provider: str | Sequence[str] = "cpu",
         digest: str | None = None,
         threads: int | None = None,
         limits: Limits | None = None,
@@ -133,13 +144,8 @@ class Runtime:
         Raises:
             BundleMissing: This installation has no starter bundle.
         """
-        path = starter_path()
-        if not path.is_dir():
-            raise BundleMissing(
-                "this installation of safevlm-sdk has no starter bundle; install the wheel, or load a bundle of yours"
-            )
         return cls.load(
-            path,
+            starter_folder(),
             policy=policy,
             provider=provider,
             digest=digest,
@@ -151,141 +157,162 @@ class Runtime:
             precision=precision,
         )
 
-    @property
-    def covered(self) -> tuple[str, ...]:
-        """The risks that are looked for: some bundle was trained to see them and its policy wants them."""
-        return self._panel.covered
-
-    @property
-    def uncovered(self) -> tuple[str, ...]:
-        """The risks that some policy wants and no bundle covers."""
-        return self._panel.uncovered
-
-    @property
-    def bundles(self) -> tuple[str, ...]:
-        """The bundles' names."""
-        return self._panel.names
-
-    @property
-    def digests(self) -> tuple[str, ...]:
-        """The bundles' digests."""
-        return self._panel.bundle_digests
-
-    @property
-    def policies(self) -> tuple[Policy, ...]:
-        """The policy of each bundle; copies, for a policy does not change while it is applied."""
-        return tuple(checked(gate.policy) for gate in self._gates)
-
-    @property
-    def provider(self) -> str:
-        """The execution provider in use."""
-        return self._panel.provider
-
-    @property
-    def raster_max_side(self) -> int:
-        """Longer side, in pixels, to which larger images are shrunk before they are judged."""
-        return self._max_side
-
     def raster(self, image: ImageSource) -> Raster:
         """The canonical raster of an image: what `check` judges and what may go on to an engine.
 
         Raises:
             ImageError: The image cannot be judged.
         """
-        read = decode if self._decoder is None else self._decoder.decode
-        return read(image, limits=self._limits, max_side=self._max_side)
+        return self._checker.raster(image, self._rules.limits)
 
-    def check(self, image: ImageSource, prompt: str | None = None) -> Verdict:
+    def check(self, image: ImageSource, prompt: str | None = None, *, source: str | None = None) -> Verdict:
         """Judges one image.
 
         Args:
             image: A path, encoded bytes, a binary file, a PIL image or uint8 RGB pixels [H, W, 3].
             prompt: Reserved; the verdict speaks of the image alone.
+            source: Where the image comes from, said by the application and never by the image's sender: the policy
+                may have rules of its own for it. The general rules hold for a source that it does not name.
 
         Returns:
             The verdict. A bad image or a failing engine gives one with `error` set; nothing is raised for them.
         """
-        start = perf_counter()
-        verdict = self._judge([self._decoded(image)], BATCH)[0]
-        return with_total(verdict, (perf_counter() - start) * 1e3)
+        return self.screen(image, source=source).verdict
 
-    async def acheck(self, image: ImageSource, prompt: str | None = None) -> Verdict:
+    async def acheck(self, image: ImageSource, prompt: str | None = None, *, source: str | None = None) -> Verdict:
         """`check` in a thread, so that an event loop goes on."""
-        return await asyncio.to_thread(self.check, image, prompt)
+        return (await self.ascreen(image, source=source)).verdict
 
-    def check_many(self, images: Iterable[ImageSource], batch_size: int = BATCH) -> list[Verdict]:
+    def screen(self, image: ImageSource, *, source: str | None = None) -> Screening:
+        """Judges one image, and gives the verdict with the pixels that it is of: the only ones that may go on.
+
+        Args:
+            image: As for `check`; it is decoded once.
+            source: As for `check`.
+        """
+        start, rules = perf_counter(), self._rules
+        prepared, raster = self._checker.decoded(image, rules.limits)
+        verdict = self._checker.judge(rules.panel(source), [prepared], BATCH)[0]
+        return Screening(verdict=with_total(verdict, (perf_counter() - start) * 1e3), raster=raster)
+
+    async def ascreen(self, image: ImageSource, *, source: str | None = None) -> Screening:
+        """`screen` in a thread, so that an event loop goes on."""
+        return await asyncio.to_thread(self.screen, image, source=source)
+
+    def check_many(
+        self, images: Iterable[ImageSource], batch_size: int = BATCH, *, source: str | None = None
+    ) -> list[Verdict]:
         """Judges many images, each as `check` would, while the next ones are decoded.
+
+        After a reload, the images that are decoded from then on are judged under the new policy.
 
         Args:
             images: As for `check`; a bad one does not harm the others.
             batch_size: Views per run of the graph.
+            source: Where all of them come from.
 
         Raises:
             ValueError: `batch_size` is below 1.
             TypeError: A single path or bytes was passed.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; give at least 1")
-        if isinstance(images, (str, bytes, os.PathLike)):
-            raise TypeError("check_many takes several images; put a single one into a list, or use check")
-        verdicts: list[Verdict] = []
-        source = iter(images)
-        with ThreadPoolExecutor(_DECODERS, thread_name_prefix="safevlm-decode") as pool:
+        return judge_many(self._checker, lambda: self._rules, images, batch_size, source)
 
-            def submit() -> list[Future[Prepared | Refused]]:
-                return [pool.submit(self._decoded, image) for image in islice(source, batch_size)]
-
-            waiting = submit()
-            while waiting:
-                ready = [future.result() for future in waiting]
-                waiting = submit()
-                verdicts += self._judge(ready, batch_size)
-        return verdicts
-
-    def check_frame(self, array: NDArray[np.uint8]) -> Verdict:
+    def check_frame(self, array: NDArray[np.uint8], *, source: str | None = None) -> Verdict:
         """Judges trusted pixels, as from a camera, without decoding them.
 
         Args:
             array: uint8 RGB [H, W, 3]; leave it alone until the verdict is there.
+            source: As for `check`.
         """
-        start = perf_counter()
-        clock = Clock()
-        prepared: Prepared | Refused
-        try:
-            prepared = prepare(self._gates, [from_array(array)], clock)
-        except Exception as problem:
-            prepared = Refused(problem=problem, clock=clock, source_sha256=None)
-        verdict = self._judge([prepared], BATCH)[0]
+        return self._frame(array, source)
+
+    def check_video(
+        self,
+        video: VideoSource,
+        *,
+        every_seconds: float = 1.0,
+        max_frames: int = 64,
+        limits: VideoLimits | None = None,
+        source: str | None = None,
+    ) -> Verdict:
+        """Judges a video by its first frame, the first of every interval, and its last; needs the extra `video`.
+
+        Args:
+            video: MP4, MOV, Matroska or WebM: a path, encoded bytes or a binary file.
+            every_seconds: Length of an interval.
+            max_frames: A video that takes more frames is refused, and never judged in part.
+            limits: What the video may cost; sides and pixels are the image limits'.
+            source: As for `check`.
+
+        Returns:
+            The worst frame's verdict; its reason names the second. A bad video gives one with `error` set.
+
+        Raises:
+            MissingExtra, OptionError: PyAV is not installed, the platform cannot isolate it, or an argument is wrong.
+        """
+        start, rules = perf_counter(), self._rules
+        sampling = Sampling(every_seconds=every_seconds, max_frames=max_frames)
+        verdict = judge_video(self._checker, rules.panel(source), video, sampling, (limits, rules.limits))
         return with_total(verdict, (perf_counter() - start) * 1e3)
 
-    def check_features(self, features: VisionFeatures, mask: NDArray[np.bool_] | None = None) -> Verdict:
+    def watch(self, source: str | None = None) -> Watch:
+        """What judges the frames of one camera, in their order, under the policy's [hysteresis].
+
+        Args:
+            source: The camera, as for `check`.
+
+        Raises:
+            PolicyError: The bundles' policies have different [hysteresis].
+        """
+        _ = self._rules.hysteresis
+        return Watch(lambda array, voting: self._frame(array, source, voting))
+
+    def check_features(
+        self, features: VisionFeatures, mask: NDArray[np.bool_] | None = None, *, source: str | None = None
+    ) -> Verdict:
         """Judges the features of an image that the caller's own vision tower computed.
 
         Args:
             features: Of the tower and tap that every loaded bundle was made for.
             mask: bool [T], True where a token counts; None if all do.
+            source: As for `check`.
 
         Returns:
             The verdict; features that do not fit give one with `error` set.
         """
-        start, clock = perf_counter(), Clock()
-        found: list[Found] | Exception
-        try:
-            judged = [gate.judge_features(features, mask, clock) for gate in self._gates]
-            found = [
-                Found(decision=one.decision, attention=one.attention, sha256=features.raster_sha256) for one in judged
-            ]
-        except Exception as problem:
-            found = problem
-        return with_total(self._verdict(found, clock, None, ran=True), (perf_counter() - start) * 1e3)
+        start = perf_counter()
+        verdict = self._checker.features(self._rules.panel(source), features, mask)
+        return with_total(verdict, (perf_counter() - start) * 1e3)
+
+    def guard(
+        self,
+        engine: Engine,
+        *,
+        on_block: OnVerdict | None = None,
+        on_error: OnVerdict | None = None,
+        observers: Sequence[Observer] = (),
+        max_images: int = MAX_IMAGES,
+    ) -> Guard:
+        """This gate in front of an engine, which is asked nothing before every image was judged; see `Guard`."""
+        return Guard(self, engine, on_block=on_block, on_error=on_error, observers=observers, max_images=max_images)
+
+    def reload_policy(self, policy: PolicySource) -> None:
+        """Puts another policy in force for all bundles, between two checks.
+
+        A check that has begun ends under the policy that it began with; every verdict names the policy applied.
+
+        Args:
+            policy: A policy, or the path of a TOML file.
+
+        Raises:
+            PolicyError: It is not valid, or does not fit the bundles. The old one stays in force.
+        """
+        chosen, gates = policy_from(policy), self._checker.gates
+        self._rules = self._rulebook(gates, [chosen] * len(gates))
 
     def close(self) -> None:
         """Frees sessions and the decoding process; later checks give failed verdicts."""
-        self._closed = True
-        for gate in self._gates:
-            gate.close()
-        if self._decoder is not None:
-            self._decoder.close()
+        self._checker.close()
 
     def __enter__(self) -> Runtime:
         return self
@@ -295,54 +322,14 @@ class Runtime:
     ) -> None:
         self.close()
 
-    def _decoded(self, image: ImageSource) -> Prepared | Refused:
-        """The image ready for the graphs, or what kept it from being so."""
-        clock = Clock()
-        taken: object = None
-        try:
-            if self._closed:
-                raise EngineError("the runtime is closed; load it again")
-            with clock.step("decode"):
-                taken = source = read_source(image, self._limits)
-                raster = self.raster(source)
-            return prepare(self._gates, raster.frames, clock, raster.source_sha256)
-        except Exception as problem:
-            digest = sha256(taken).hexdigest() if isinstance(taken, bytes) else None
-            return Refused(problem=problem, clock=clock, source_sha256=digest)
+    def _rulebook(self, gates: Sequence[Gate], policies: Sequence[Policy]) -> Rulebook:
+        if not gates:
+            raise BundleError("no bundle was given; pass at least one gate")
+        manifests, provider = [gate.manifest for gate in gates], gates[0].provider
+        return Rulebook(manifests, policies, limits=self._limits, provider=provider, today=self._today)
 
-    def _judge(self, images: Sequence[Prepared | Refused], batch_size: int) -> list[Verdict]:
-        good = [image for image in images if isinstance(image, Prepared)]
-        found = iter(judge_all(self._gates, good, batch_size))
-        return [
-            self._verdict(next(found), image.clock, image.source_sha256, ran=True)
-            if isinstance(image, Prepared)
-            else self._verdict(image.problem, image.clock, image.source_sha256, ran=False)
-            for image in images
-        ]
-
-    def _verdict(
-        self, found: list[Found] | Exception, clock: Clock, source_sha256: str | None, *, ran: bool
-    ) -> Verdict:
-        if not isinstance(found, Exception):
-            try:
-                return verdict_of(self._panel, found, clock.timings(), source_sha256)
-            except Exception as problem:
-                found = problem
-        return failed_verdict(self._panel, describe_failure(found), clock.timings(), source_sha256, ran=ran)
-
-
-def _policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
-    if policy is None:
-        return None
-    return checked(policy) if isinstance(policy, Policy) else load_policy(Path(policy))
-
-
-def _pins(digest: str | Sequence[str] | None, count: int) -> Sequence[str | None]:
-    if count == 0:
-        raise BundleError("no bundle was given; pass the path of one, or use Runtime.starter()")
-    if digest is None:
-        return [None] * count
-    pins = [digest] if isinstance(digest, str) else list(digest)
-    if len(pins) != count:
-        raise BundleDigest(f"{len(pins)} digests for {count} bundles; give one per bundle")
-    return pins
+    def _frame(self, array: NDArray[np.uint8], source: str | None, voting: Voting | None = None) -> Verdict:
+        start, rules = perf_counter(), self._rules
+        adjust = None if voting is None else voting(rules.hysteresis)
+        verdict = self._checker.judge(rules.panel(source), [self._checker.pixels(array)], BATCH, adjust)[0]
+        return with_total(verdict, (perf_counter() - start) * 1e3)

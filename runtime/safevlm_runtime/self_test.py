@@ -12,7 +12,13 @@ from safevlm_runtime.backend import Backend
 from safevlm_runtime.reader import Bundle
 from safevlm_sdk.decision import Decision, decide
 from safevlm_sdk.errors import BundleSelfTest, EngineError, EngineTimeout
-from safevlm_sdk.manifest import GATE, Graph
+from safevlm_sdk.manifest import (
+    IMAGE_ROLES,
+    PROJECTED_HEAD,
+    RGB_GATE,
+    SAFETY_PROJECTOR,
+    Graph,
+)
 from safevlm_sdk.preprocess import preprocess
 
 _BATCH = 2  # proves that a graph takes batches, and keeps the memory of a start small
@@ -30,31 +36,52 @@ def self_test(bundle: Bundle, graph: Graph, backend: Backend) -> dict[str, float
     inputs = golden_inputs(bundle, graph)
     rows = len(next(iter(inputs.values())))
     expected = _expected(bundle, graph, rows)
-    batch = fixed_batch(graph) or _BATCH
+    batch = 1 if graph.role == RGB_GATE else fixed_batch(graph) or _BATCH
     spans = [slice(at, at + batch) for at in range(0, rows, batch)]
     if batch > 1 and rows > 1:
         spans.append(slice(0, 1))
     errors = dict.fromkeys(expected, 0.0)
     for span in spans:
-        found = _run(backend, graph, {name: values[span] for name, values in inputs.items()}, expected)
+        taken = span.start if graph.role == RGB_GATE else span
+        found = _run(backend, graph, {name: values[taken] for name, values in inputs.items()}, expected)
         for name, values in expected.items():
             errors[name] = max(errors[name], _difference(graph, name, values[span], found[name]))
-        for row in range(len(found["type_logits"])):
+        for row in range(len(found["type_logits"]) if graph.decides else 0):
             _compare_decisions(bundle, graph, expected, found, span.start + row, row)
     return errors
 
 
 def golden_inputs(bundle: Bundle, graph: Graph) -> dict[str, NDArray[Any]]:
-    """Input name to all golden inputs of a graph, stacked."""
-    if graph.role == GATE:
-        tensors = [preprocess(image, bundle.manifest.preprocessing) for image in bundle.golden.images]
+    """Input name to all golden inputs of a graph, stacked; images of any size are an array of objects."""
+    golden = bundle.golden
+    if graph.role == RGB_GATE:
+        images = np.empty(len(golden.images), dtype=object)
+        for row, image in enumerate(golden.images):  # a slice would stack images of one size
+            images[row] = image
+        return {"rgb": images}
+    if graph.role in IMAGE_ROLES:
+        tensors = [preprocess(image, bundle.manifest.preprocessing) for image in golden.images]
         return {"pixel_values": np.stack(tensors)}
-    features, mask = bundle.golden.features, bundle.golden.mask
+    features, mask = golden.features, golden.mask
     width = bundle.manifest.identity.feature_width
     fits = features.ndim == 3 and features.shape[2] == width and len(features) > 0
     if not fits or mask.shape != features.shape[:2] or features.dtype != np.float32 or mask.dtype != np.bool_:
         raise BundleSelfTest(f"graph {graph.id}: the golden features {features.shape} or their mask do not fit it")
+    if graph.role == SAFETY_PROJECTOR:
+        # What is masked holds garbage, and this graph knows of no mask.
+        return {"features": np.where(mask[..., None], features, np.float32(0))}
+    if graph.role == PROJECTED_HEAD:
+        return {"projected": _golden_projected(bundle, graph), "mask": mask}
     return {"features": features, "mask": mask}
+
+
+def _golden_projected(bundle: Bundle, graph: Graph) -> NDArray[np.float32]:
+    """What the projector before this graph must give."""
+    for before in bundle.manifest.graphs:
+        outputs = bundle.golden.expected.get(before.id, {})
+        if before.role == SAFETY_PROJECTOR and before.precision == "fp32" and "projected" in outputs:
+            return outputs["projected"]
+    raise BundleSelfTest(f"graph {graph.id}: golden.npz has no output of a safety projector; export the bundle again")
 
 
 def fixed_batch(graph: Graph) -> int | None:
@@ -92,7 +119,8 @@ def _difference(graph: Graph, name: str, expected: NDArray[Any], found: NDArray[
     if not error <= graph.tolerance[name]:
         raise BundleSelfTest(
             f"graph {graph.id}: {name} differs from its golden values by {error:.3g}, "
-            f"tolerated is {graph.tolerance[name]:.3g}; export a bundle for this machine or use another provider"
+            f"tolerated is {graph.tolerance[name]:.3g}; ask for another precision, use another provider, or export a "
+            "bundle on this machine"
         )
     return error
 

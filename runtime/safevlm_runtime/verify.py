@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
 
-from safevlm_runtime.contract import check_graph
-from safevlm_runtime.gate import Opener, open_backend
+from safevlm_runtime.contract import TARGETS, check_graph
+from safevlm_runtime.gate import open_backend
 from safevlm_runtime.ort_backend import OrtBackend, SessionOptions, resolve_provider
+from safevlm_runtime.providers import Opener, provider_name
 from safevlm_runtime.reader import Bundle, read_bundle
 from safevlm_runtime.signature import Signer
+from safevlm_runtime.trt.flavor import TITLES
 from safevlm_sdk.calibration.note import other_policy
+from safevlm_sdk.manifest import Engine, Graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphReport:
-    """One graph: its largest differences from the golden outputs, or None if this runtime does not run it."""
+    """One graph: what ran it, and its largest differences from the golden outputs; None if nothing here runs it."""
 
     id: str
-    backend: str
+    made_for: str
     precision: str
+    provider: str | None
     max_error: dict[str, float] | None
 
 
@@ -42,6 +47,7 @@ class VerifyReport:
         files: How many files were hashed, the manifest included.
         size: Their bytes.
         graphs: Each graph's result.
+        engines: What is said of each engine.
         warning: Said where the thresholds were calibrated under another policy than the bundle's.
     """
 
@@ -56,6 +62,7 @@ class VerifyReport:
     files: int
     size: int
     graphs: tuple[GraphReport, ...]
+    engines: tuple[str, ...]
     warning: str | None
 
     def render(self) -> str:
@@ -68,6 +75,7 @@ class VerifyReport:
             f"proof     {self.proof}",
         ]
         lines += [self._render_graph(graph) for graph in self.graphs]
+        lines += self.engines
         return "\n".join(lines if self.warning is None else [*lines, f"warning   {self.warning}"])
 
     def _pin(self) -> str:
@@ -84,15 +92,17 @@ class VerifyReport:
 
     def _render_graph(self, graph: GraphReport) -> str:
         if graph.max_error is None:
-            return f"graph     {graph.id}: hashed; {graph.backend} is not run here"
+            return f"graph     {graph.id}: hashed; made for {graph.made_for}, it is not run here"
         errors = ", ".join(f"{name} {error:.2g}" for name, error in sorted(graph.max_error.items()))
-        return f"graph     {graph.id}: reproduces its golden decisions on {self.provider}; largest error: {errors}"
+        return f"graph     {graph.id}: reproduces its golden decisions on {graph.provider}; largest error: {errors}"
 
 
 def verify_bundle(
     path: str | os.PathLike[str], digest: str | None = None, signer: Signer | None = None
 ) -> VerifyReport:
     """Reads a bundle, checks every hash and graph, and runs the golden self-test of each graph on the CPU.
+
+    Graphs of OpenVINO run where it is installed.
 
     Args:
         path: The folder.
@@ -119,6 +129,7 @@ def verify_bundle(
         files=len(manifest.files) + 1,
         size=bundle.size,
         graphs=tuple(_graph_report(bundle, index, options, OrtBackend.load) for index in range(len(manifest.graphs))),
+        engines=tuple(map(_engine_line, manifest.engines)),
         warning=other_policy(manifest.calibration, bundle.policy),
     )
 
@@ -137,17 +148,31 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "policy": msgspec.to_builtins(bundle.policy),
         "policy_digest": bundle.policy.digest,
         "uncovered": list(bundle.policy.uncovered_by(bundle.manifest.rule.covered)),
-        "graph_bytes": {name: len(data) for name, data in bundle.graphs.items()},
+        "graph_bytes": {name: len(data) + len(bundle.weights.get(name, b"")) for name, data in bundle.graphs.items()},
         "golden_images": len(bundle.golden.images),
         "warnings": [] if warning is None else [warning],
     }
 
 
+def _engine_line(engine: Engine) -> str:
+    built = f"{TITLES[engine.flavor]} {engine.version} for {', '.join(engine.compute_capabilities)}"
+    return f"engine    {engine.id}: hashed; {built}; not run here"
+
+
 def _graph_report(bundle: Bundle, index: int, options: SessionOptions, opener: Opener) -> GraphReport:
     graph = bundle.manifest.graphs[index]
-    errors = None
-    if graph.backend == "onnxruntime":
+    wish = "openvino" if graph.backend == "openvino" else options.provider
+    provider = errors = None
+    if _runs_here(graph, wish):
+        provider = provider_name(wish)
         check_graph(bundle.manifest, graph)
-        backend, errors = open_backend(bundle, graph, options, opener)
+        backend, errors = open_backend(bundle, graph, replace(options, provider=wish), opener)
         backend.close()
-    return GraphReport(id=graph.id, backend=graph.backend, precision=graph.precision, max_error=errors)
+    made_for = graph.backend if graph.target == "any" else graph.target
+    return GraphReport(id=graph.id, made_for=made_for, precision=graph.precision, provider=provider, max_error=errors)
+
+
+def _runs_here(graph: Graph, wish: str) -> bool:
+    if graph.backend == "openvino":
+        return find_spec("openvino") is not None
+    return graph.target in TARGETS[resolve_provider(wish)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from safevlm_sdk.calibration.record import CalibrationRecord, Rate
-from safevlm_sdk.manifest import Calibration, Thresholds
-from safevlm_sdk.policy import Policy
+from safevlm_sdk.manifest import Calibration, Manifest, Thresholds
+from safevlm_sdk.policy import Policy, SourceRules
 
 NEARLY_OFF = 0.99
 
@@ -44,18 +44,41 @@ def warning_of(thresholds: Thresholds) -> str | None:
     )
 
 
-def other_policy(calibration: Calibration, policy: Policy) -> str | None:
+def other_policy(calibration: Calibration, policy: Policy, whose: str = "the bundle's own") -> str | None:
     """What to say of thresholds that were calibrated under another policy; None where there is nothing to say.
+
+    Mode and words of a policy move no threshold: they may differ.
 
     Args:
         calibration: Of a bundle.
-        policy: The bundle's own.
+        policy: The one that the bundle is used with.
+        whose: What that one is.
     """
     record = calibration.record
-    if record is None or record.policy == policy.digest:
+    if record is None or record.policy in (policy.digest, policy.deciding_digest):
         return None
     return (
-        f"The thresholds were calibrated under another policy ({record.policy}) than the bundle's own, "
-        f"{policy.name!r} ({policy.digest}): what was promised of them need not hold under the bundle's. Load the "
-        "bundle with the policy of the calibration, or calibrate it under its own."
+        f"The thresholds were calibrated under another policy ({record.policy}) than {whose}, "
+        f"{policy.name!r} ({policy.digest}): what was promised of them need not hold under it. Load the bundle with "
+        "the policy of the calibration, or calibrate it under this one."
     )
+
+
+def policy_warnings(manifest: Manifest, policy: Policy) -> tuple[str, ...]:
+    """What to say of a policy that is applied to a bundle: calibrated under another one, or not its thresholds."""
+    applied = f"the one that is applied to bundle {manifest.name!r}"
+    calibrated = other_policy(manifest.calibration, policy, applied)
+    told = [] if calibrated is None else [calibrated]
+    rules: dict[str, Policy | SourceRules] = {"": policy}
+    rules |= {f" for source {name}": source for name, source in policy.sources.items()}
+    own = [
+        f"{name}{where}"
+        for where, rule in rules.items()
+        for name in (*rule.thresholds, *(() if rule.any_threshold is None else ("any risk",)))
+    ]
+    if own:
+        told.append(
+            f"policy {policy.name!r} sets thresholds of its own ({', '.join(own)}): what the calibration of bundle "
+            f"{manifest.name!r} shows need not hold for them."
+        )
+    return tuple(told)

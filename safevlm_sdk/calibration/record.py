@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from safevlm_sdk.view_plan import ViewPlan
+
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The base of every part of the record."""
@@ -43,7 +45,7 @@ class Rate(_Strict, frozen=True):
             raise ValueError(f"confidence is {self.confidence}; it must lie in 0.5 to 1")
 
 
-class CalibrationRecord(_Strict, frozen=True):
+class CalibrationRecord(_Strict, frozen=True, omit_defaults=True):
     """One run of `safevlm calibrate`.
 
     Attributes:
@@ -56,6 +58,7 @@ class CalibrationRecord(_Strict, frozen=True):
         failed: Images that the gate failed on; harmless ones count as flagged, risky ones do not count.
         near_threshold: Images within 0.01 of a new threshold.
         undecided: Those of them that are so near that the graphs' largest error on the proof images could turn them.
+        view_plan: The views that the images were judged by, the worst of them counting; None for a checkpoint.
     """
 
     came_from: str
@@ -67,3 +70,4 @@ class CalibrationRecord(_Strict, frozen=True):
     failed: int
     near_threshold: int
     undecided: int
+    view_plan: ViewPlan | None = None

@@ -17,6 +17,15 @@ Progress = Callable[[Sequence[Labelled]], Sequence[Labelled]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """Tiles that a bundle is to look at from now on, at the scale of its raster; see `ViewPlan`."""
+
+    tile: int
+    overlap: int
+    max_views: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """Images, bounds and destinations.
 
@@ -28,6 +37,7 @@ class Request:
         page: The HTML page; None for `<out>.html`.
         policy: A policy file that the bounds are to hold under; None for the bundle's own or the default.
         progress: Wraps the images while they are judged; None shows nothing.
+        tiling: New tiles; None keeps the view plan. Bundles only.
     """
 
     safe: Path
@@ -37,6 +47,7 @@ class Request:
     page: Path | None = None
     policy: Path | None = None
     progress: Progress | None = None
+    tiling: Tiling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -20,6 +20,7 @@ from safevlm_sdk.manifest import Calibration, Thresholds
 from safevlm_sdk.margins import NEAR, threshold_margin
 from safevlm_sdk.policy import Policy
 from safevlm_sdk.taxonomy import SAFE
+from safevlm_sdk.view_plan import ViewPlan
 
 MIN_PER_TYPE = 10
 
@@ -35,6 +36,7 @@ class Subject:
         risks: Every category of its taxonomy, covered or not.
         policy: Under which the bounds hold.
         logit_error: Largest error of the type logits that a graph showed on the proof images; 0 for a checkpoint.
+        view_plan: The views that its images are judged by; None for a checkpoint.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Subject:
     risks: tuple[str, ...]
     policy: Policy
     logit_error: float
+    view_plan: ViewPlan | None = None
 
     @property
     def judged(self) -> tuple[str, ...]:
@@ -226,4 +229,5 @@ def _record(
         failed=sum(sample.error is not None for sample in data.samples),
         near_threshold=sum(margin < NEAR for margin in margins),
         undecided=sum(margin <= turning for margin in margins),
+        view_plan=subject.view_plan,
     )

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from safevlm_sdk.command import bundles, calibrate, check, doctor, evaluate, export, policies, train
+from safevlm_sdk.command import bundles, calibrate, check, doctor, evaluate, export, log, policies, serve, train
 from safevlm_sdk.command.printing import never_fail_on_a_character, printable
 from safevlm_sdk.command.rtvlm import rtvlm_app
 from safevlm_sdk.errors import SafeVLMError
@@ -38,6 +38,8 @@ app.command("eval")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
 app.command("sign")(export.sign_bundle)
+app.command("serve")(serve.serve)
+app.command("log")(log.log)
 app.command("doctor")(doctor.doctor)
 
 export_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

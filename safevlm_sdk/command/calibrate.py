@@ -40,6 +40,12 @@ def calibrate(
     policy: Annotated[
         Path | None, typer.Option(help="The policy that the bounds are to hold under. [the bundle's own]")
     ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Look at tiles of so many pixels too; with --overlap and --max-views, for a bundle."),
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(help="Pixels that neighbouring tiles share at least.")] = None,
+    max_views: Annotated[int | None, typer.Option(help="Most views of a frame; more are refused.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Set thresholds so that a bound on flags, on misses, or on both holds on images like yours.
@@ -47,19 +53,26 @@ def calibrate(
     A bound is on independent groups of images: a group of near-duplicates counts once, by its worst image. Bounds are
     exact for the number of groups given. One that they cannot show is refused, with what it would take.
 
+    With --tile the new bundle judges every frame as a whole and in tiles, and its thresholds are set on the worst of
+    all its views. Without, it keeps the views that it has.
+
     Needs no torch for a bundle.
     """
     if flag_at_most is None and miss_at_most is None:
         raise typer.BadParameter("give --flag-at-most, --miss-at-most or both")
     if miss_at_most is not None and risky is None:
         raise typer.BadParameter("--miss-at-most needs --risky: images of every covered risk")
+    if len({tile is None, overlap is None, max_views is None}) > 1:
+        raise typer.BadParameter("--tile, --overlap and --max-views belong together: give all of them, or none")
     needs("calibrate", "scipy")
     demand = import_module("safevlm_sdk.calibration.choose").Demand(
         flag_at_most=flag_at_most, miss_at_most=miss_at_most, confidence=confidence
     )
-    request = import_module("safevlm_sdk.calibration.request").Request(
-        safe=safe, risky=risky, demand=demand, out=out, page=page, policy=policy, progress=_shown
-    )
+    requests = import_module("safevlm_sdk.calibration.request")
+    request = requests.Request(
+        safe=safe, risky=risky, demand=demand, out=out, page=page, policy=policy, progress=_shown,
+        tiling=None if tile is None else requests.Tiling(tile=tile, overlap=overlap, max_views=max_views),
+    )  # fmt: skip
     written = _calibrator(source)(source, request)
     if as_json:
         typer.echo(json.dumps(written.to_dict()))

@@ -35,7 +35,8 @@ def check(
     provider: Annotated[
         str,
         typer.Option(
-            help="cpu, cuda, tensorrt, tensorrt-rtx, ort-tensorrt or ort-tensorrt-rtx. A demand, not a wish."
+            help="cpu, cuda, tensorrt, tensorrt-rtx, ort-tensorrt, ort-tensorrt-rtx, openvino, openvino:GPU or "
+            "openvino:NPU. A demand, not a wish."
         ),
     ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per image.")] = False,

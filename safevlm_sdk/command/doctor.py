@@ -32,7 +32,14 @@ EXTRAS = {
 }
 # Of no use where this path of the support matrix cannot be; TensorRT-RTX is, for it builds for other machines, too.
 EXTRA_PATHS = {"gpu": "ort-cuda", "trt": "tensorrt"}
-EXPORTS = {"ONNX": "export"}
+EXPORTS = {
+    "ONNX": ("export",),
+    "TensorRT-RTX": ("export", "trt-rtx"),
+    "TensorRT": ("export", "trt"),
+    "OpenVINO": ("export", "openvino"),
+}
+ON_THE_GPU = "TensorRT"  # builds on the GPU that its engines are for
+BINDINGS = "cuda-bindings"
 MODULE_EXTRAS = {"tensorrt": "trt", "tensorrt_rtx": "trt-rtx", "openvino": "openvino"}
 
 
@@ -67,8 +74,12 @@ def report(matrix: Matrix) -> dict[str, Any]:
         "providers": engines.get("providers", {}),
         "engines": engines.get("modules", {}),
         "extras": extras,
-        "exports": [target for target, extra in EXPORTS.items() if extras[extra]["installed"]],
-        "problems": _problems(extras, engines),
+        "exports": [
+            target
+            for target, needed in EXPORTS.items()
+            if all(extras[extra]["installed"] for extra in needed) and (driver.gpus or target != ON_THE_GPU)
+        ],
+        "problems": [*_problems(extras, engines), *_without_bindings(engines, bool(driver.gpus))],
     }
 
 
@@ -103,6 +114,18 @@ def _problems(extras: dict[str, Any], engines: dict[str, Any]) -> list[str]:
         if found["refused"] and all(_version(package) for package in found["packages"])
     )
     return problems
+
+
+def _without_bindings(engines: dict[str, Any], gpu: bool) -> list[str]:
+    """What keeps a TensorRT of the system, which pip knows nothing of, from running engines."""
+    here = [name for name, extra in MODULE_EXTRAS.items() if extra in ("trt", "trt-rtx") and name in _loaded(engines)]
+    if not gpu or not here or _version(BINDINGS):
+        return []
+    return [f"{BINDINGS} is not installed: no engine can run; run: pip install {BINDINGS}"]
+
+
+def _loaded(engines: dict[str, Any]) -> list[str]:
+    return [name for name, found in engines.get("modules", {}).items() if found["version"]]
 
 
 def _install(extra: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,8 +37,39 @@ def export(
         Path | None,
         typer.Option(help="A folder of real images for the proof; a classifier needs one. [generated examples]"),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(metavar="P,…", help="Of fp32, fp16, bf16, int8, w8, w4; fp32 is always there (docs/export.md)."),
+    ] = "fp32",
     max_flips: Annotated[int, typer.Option(help="Refuse a graph that changed more decisions than this.")] = 0,
     policy: Annotated[Path | None, typer.Option(help="The bundle's policy. [the default policy]")] = None,
+    components: Annotated[
+        bool, typer.Option("--components", help="Also tower, safety projector and head, each as a graph of its own.")
+    ] = False,
+    embeddings: Annotated[
+        bool,
+        typer.Option("--embeddings", help="Let the gate also give what a language model's engine takes."),
+    ] = False,
+    uint8_input: Annotated[
+        bool, typer.Option("--uint8-input", help="Also a gate that takes uint8 RGB of any size, for other languages.")
+    ] = False,
+    trt: Annotated[
+        bool,
+        typer.Option("--trt", help="Build TensorRT engines, and write OUT-trt-kit to build others on their target."),
+    ] = False,
+    trt_flavor: Annotated[
+        str | None, typer.Option(help="auto, enterprise or rtx. [auto: enterprise where it and a GPU are, else rtx]")
+    ] = None,
+    trt_target: Annotated[
+        str | None,
+        typer.Option(metavar="SM,…", help="As sm86,sm89; current; or, for enterprise, ampere+. [sm86,sm89,sm120]"),
+    ] = None,
+    openvino: Annotated[
+        bool,
+        typer.Option(
+            "--openvino", help="Also OpenVINO's IR: fp16, and bf16 and int8 if asked for; needs the extra `openvino`."
+        ),
+    ] = False,
     name: Annotated[str | None, typer.Option(help="The bundle's name. [the checkpoint's or map's]")] = None,
     license: Annotated[str | None, typer.Option(help="SPDX expression of the weights. [as the name]")] = None,
     sign: Annotated[
@@ -57,9 +90,15 @@ def export(
         opset=opset,
         calibration_data=calibration_data,
         max_flips=max_flips,
+        precisions=tuple(name.strip() for name in precision.split(",")),
         policy=policy,
         name=name,
         license=license,
+        trt=_trt_options(trt, trt_flavor, trt_target),
+        components=components,
+        embeddings=embeddings,
+        uint8_input=uint8_input,
+        openvino=openvino,
     )
     if checkpoint is not None:
         report = module.export_checkpoint(checkpoint, out, options)
@@ -88,6 +127,30 @@ def sign_bundle(
 def _sign(bundle: Path, signer: Any) -> None:
     digest = import_module("safevlm_export.sign").sign_bundle(bundle, signer)
     typer.echo(f"signed {digest}; check it with: safevlm verify {printable(str(bundle))} --key PUBLIC_KEY")
+
+
+def _trt_options(trt: bool, flavor: str | None, target: str | None) -> Any:
+    """What `--trt` was told, or None."""
+    if not trt:
+        if flavor is not None or target is not None:
+            raise typer.BadParameter("--trt-flavor and --trt-target belong to --trt")
+        return None
+    targets = import_module("safevlm_export.trt.targets")
+    return targets.TrtOptions(flavor=flavor or "auto", target=target, progress=_progress())
+
+
+def _progress() -> Callable[[str, str, int, int], None]:
+    """Says on standard error which engine is being built, and on a terminal how far it is."""
+    begun: set[str] = set()
+
+    def tell(engine: str, phase: str, done: int, steps: int) -> None:
+        if engine not in begun:
+            begun.add(engine)
+            typer.echo(f"building {engine} …", err=True)
+        if sys.stderr.isatty():
+            typer.echo(f"\r\x1b[K{engine}: {phase} {done}/{steps}\r", err=True, nl=False)
+
+    return tell
 
 
 def _places(

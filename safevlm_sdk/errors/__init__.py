@@ -45,8 +45,9 @@
     │   ├── OutputShape            output_shape
     │   └── OutputNotFinite        output_not_finite
     ├── ProviderError          provider_mismatch
-    ├── ObserverFailed         observer_failed
     │   └── DeviceMissing          device_missing
+    ├── ObserverFailed         observer_failed
+    ├── BenchmarkError         benchmark_failed
     ├── OptionError            option_invalid
     ├── FeaturesMismatch       features_mismatch
     ├── MissingExtra           missing_extra
@@ -195,6 +196,7 @@ from .requests import (
     UpstreamTimeout,
 )
 from .running import (
+    BenchmarkError,
     DeviceMissing,
     EngineBuildError,
     EngineError,
@@ -211,6 +213,7 @@ from .videos import VideoCorrupt, VideoError, VideoFormat, VideoTooLong
 
 __all__ = [
     "BadRequest",
+    "BenchmarkError",
     "BodyEncoding",
     "BodyTooLarge",
     "BoundUnsupported",

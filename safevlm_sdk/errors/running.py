@@ -54,7 +54,7 @@ class ProviderError(SafeVLMError):
 
 
 class DeviceMissing(ProviderError):
-    """There is no GPU for what was asked for, or no driver that shows one."""
+    """There is no such device as was asked for, or no driver that shows one."""
 
     code = "device_missing"
 
@@ -69,3 +69,9 @@ class ObserverFailed(SafeVLMError):
     """A verdict could not be recorded, and whoever set up the recording wants nothing to pass unrecorded."""
 
     code = "observer_failed"
+
+
+class BenchmarkError(SafeVLMError):
+    """A benchmark has nothing to measure, or what it measured cannot be compared."""
+
+    code = "benchmark_failed"

@@ -30,7 +30,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing that a library prints may end up among the replies
     give_up_rights(int(sys.argv[2]))
-    _send(replies, {"ready": True})
+    send(replies, {"ready": True})
     while prefix := requests.read(wire.LENGTH.size):
         request = wire.unpack(requests.read(*wire.LENGTH.unpack(prefix)))
         data = requests.read(request["bytes"])
@@ -45,14 +45,14 @@ def answer(replies: BinaryIO, data: bytes, limits: Limits, max_side: int | None)
     try:
         with boundary():
             opened = open_source(data, limits, max_side)
-            _send(
+            send(
                 replies,
                 {"format": opened.format, "size": list(opened.source_size), "frames": opened.count},
             )
             for frame in opened.frames:
-                _send_frame(replies, frame)
+                send_frame(replies, frame)
     except ImageError as error:
-        _send(replies, {"error": error.code, "message": str(error)})
+        send(replies, {"error": error.code, "message": str(error)})
 
 
 def give_up_rights(memory: int) -> None:
@@ -88,21 +88,16 @@ def _capped(value: int, hard: int) -> int:
     return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
-def _send(replies: BinaryIO, header: dict[str, object]) -> None:
+def send(replies: BinaryIO, header: dict[str, object]) -> None:
+    """Send a header."""
     replies.write(wire.pack(header))
     replies.flush()
 
 
-def _send_frame(replies: BinaryIO, frame: Frame) -> None:
+def send_frame(replies: BinaryIO, frame: Frame, **more: object) -> None:
+    """Send the header of a frame, with what else is to be said of it, and its pixels."""
     height, width, _ = frame.pixels.shape
-    _send(
-        replies,
-        {
-            "height": height,
-            "width": width,
-            "variants": [name for name, _ in frame.variants],
-        },
-    )
+    send(replies, {"height": height, "width": width, "variants": [name for name, _ in frame.variants], **more})
     for pixels in (frame.pixels, *(variant for _, variant in frame.variants)):
         replies.write(pixels.data)
     replies.flush()

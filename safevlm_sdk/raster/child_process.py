@@ -15,14 +15,17 @@ from safevlm_sdk.errors import DecoderDied, DecodeTimeout
 from safevlm_sdk.raster import wire
 
 _START_SECONDS: Final = 60.0
-_BOOT: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from safevlm_sdk.raster.child import main; main()"
-)
+_BOOT: Final = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {} import main; main()"
+_IMAGES: Final = "safevlm_sdk.raster.child"
 _KEPT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH")
 
 
 class ChildProcess:
     """One decoding child, with the limit on memory that it was started with.
+
+    Args:
+        memory: See below.
+        module: Whose `main` serves in the child; it takes the arguments that this class passes.
 
     Attributes:
         memory: Bytes of address space that it may use beyond its own.
@@ -32,7 +35,7 @@ class ChildProcess:
         DecoderDied: It does not start.
     """
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, module: str = _IMAGES) -> None:
         self.memory = memory
         self.deadline = time.monotonic() + _START_SECONDS
         # The interpreter starts isolated from the environment and the working directory, and finds
@@ -41,7 +44,7 @@ class ChildProcess:
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         try:
             self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and our own code)
-                [sys.executable, "-I", "-c", _BOOT, json.dumps(paths), str(memory)],
+                [sys.executable, "-I", "-c", _BOOT.format(module), json.dumps(paths), str(memory)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -109,17 +109,17 @@ def _exchange(child: ChildProcess, data: bytes, limits: Limits, max_side: int | 
         return _named(head)
     count, size = head.get("frames"), _size(head.get("size"))
     if not isinstance(count, int) or not 1 <= count <= limits.max_frames:
-        raise _nonsense()
+        raise nonsense()
     frames: list[Frame] = []
     left = limits.max_total_pixels
     for index in range(count):
         head_of_frame = child.receive_header()
         if "error" in head_of_frame:
             return _named(head_of_frame)
-        frame = _receive_frame(child, index, head_of_frame, limits)
+        frame = receive_frame(child, index, head_of_frame, limits)
         left -= frame.pixels.size // 3
         if left < 0:
-            raise _nonsense()
+            raise nonsense()
         frames.append(frame)
     return Raster(
         frames=tuple(frames),
@@ -129,12 +129,12 @@ def _exchange(child: ChildProcess, data: bytes, limits: Limits, max_side: int | 
     )
 
 
-def _receive_frame(child: ChildProcess, index: int, head: dict[str, Any], limits: Limits) -> Frame:
+def receive_frame(child: ChildProcess, index: int, head: dict[str, Any], limits: Limits) -> Frame:
     """Take in the pixels of one frame; a child that was taken over may say anything, so all of it is checked."""
     width, height = _size([head.get("width"), head.get("height")])
     names = head.get("variants")
     if names not in _VARIANTS or max(width, height) > limits.max_side or width * height > limits.max_pixels:
-        raise _nonsense()
+        raise nonsense()
     pixels = _receive_pixels(child, height, width)
     variants = tuple((name, _receive_pixels(child, height, width)) for name in names)
     return frame_of(index, pixels, variants)
@@ -151,13 +151,14 @@ def _size(value: object) -> Size:
     match value:
         case [int(width), int(height)] if width > 0 and height > 0:
             return width, height
-    raise _nonsense()
+    raise nonsense()
 
 
 def _named(head: dict[str, Any]) -> ImageError:
     kind = _ERRORS.get(str(head["error"]))
-    return _nonsense() if kind is None else kind(str(head.get("message")))
+    return nonsense() if kind is None else kind(str(head.get("message")))
 
 
-def _nonsense() -> DecoderDied:
+def nonsense() -> DecoderDied:
+    """The error for a child that breaks the protocol."""
     return DecoderDied("the decoding process gave an answer that cannot be; the image is not judged")

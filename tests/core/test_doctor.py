@@ -166,6 +166,29 @@ def test_the_systems_own_tensorrt_counts(monkeypatch):
     assert not [problem for problem in found["problems"] if "tensorrt" in problem]
 
 
+def test_a_tensorrt_without_the_drivers_interface_cannot_run_engines(monkeypatch):
+    engines = {
+        "providers": {"CPUExecutionProvider": None},
+        "modules": {"tensorrt": {"version": "10.16.0", "problem": None}},
+    }
+    thor = Gpu(name="Thor", capability="11.0")
+    described(monkeypatch, gpus=[thor], release=THOR, engines=engines)
+    assert doctor.report(load_matrix())["problems"][-1].endswith("pip install cuda-bindings")
+    described(monkeypatch, gpus=[thor], release=THOR, engines=engines, versions={"cuda-bindings": "13.5"})
+    assert doctor.report(load_matrix())["problems"] == []
+
+
+def test_what_can_be_exported_to_depends_on_extras_and_the_gpu(monkeypatch):
+    versions = dict.fromkeys(("torch", "transformers", "safetensors", "onnx", "onnxscript"), "1")
+    described(monkeypatch, processor="x86_64", versions=versions)
+    assert doctor.report(load_matrix())["exports"] == ["ONNX"]
+    versions |= {"tensorrt": "11.4", "tensorrt-rtx-cu13": "1.7"}
+    described(monkeypatch, processor="x86_64", versions=versions)
+    assert doctor.report(load_matrix())["exports"] == ["ONNX", "TensorRT-RTX"]
+    described(monkeypatch, processor="x86_64", gpus=[Gpu(name="L4", capability="8.9")], versions=versions)
+    assert doctor.report(load_matrix())["exports"] == ["ONNX", "TensorRT-RTX", "TensorRT"]
+
+
 def test_two_runtimes_and_none_are_problems(monkeypatch):
     described(monkeypatch, processor="x86_64", versions={"onnxruntime": "1", "onnxruntime-gpu": "1"})
     assert "overwrite each other" in doctor.report(load_matrix())["problems"][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -12,6 +13,7 @@ from safevlm_sdk.errors import ManifestError
 from safevlm_sdk.golden import Golden, golden_bytes, parse_golden
 from safevlm_sdk.manifest import (
     Calibration,
+    Engine,
     Graph,
     GraphProof,
     Identity,
@@ -155,6 +157,108 @@ def test_a_second_spelling_is_refused(manifest, spell):
 def test_what_does_not_fit_is_refused_by_name(manifest, edit, message):
     with pytest.raises(ManifestError, match=message):
         parse_manifest(resealed(manifest, edit))
+
+
+STARTER = Path(__file__).resolve().parents[2] / "runtime" / "safevlm_runtime" / "starter" / "manifest.json"
+
+
+def test_a_manifest_of_before_keeps_its_bytes_and_its_digest():
+    written = STARTER.read_bytes()
+    parsed = parse_manifest(written)
+    assert manifest_bytes(parsed) == written
+    assert b"engines" not in written
+    assert parsed.engines == ()
+
+
+def encoder(**changes):
+    fields = {
+        "id": "vision_encoder.fp16",
+        "role": "vision_encoder",
+        "backend": "onnxruntime",
+        "precision": "fp16",
+        "file": "graphs/vision_encoder.fp16.onnx",
+        "inputs": (TensorSpec(name="pixel_values", dtype="float32", shape=("batch", 3, 8, 8)),),
+        "outputs": (TensorSpec(name="features", dtype="float32", shape=("batch", 4, 8)),),
+        "tolerance": {"features": 0.1},
+        "target": "tensorrt",
+        "proven_on": "ONNX Runtime 1.31.1",
+        "kept_fp32": ("blocks.0",),
+    }
+    return Graph(**(fields | changes))
+
+
+ENGINE = {
+    "id": "gate.fp32.tensorrt",
+    "graph": "gate.fp32",
+    "file": "engines/gate.engine",
+    "flavor": "tensorrt",
+    "version": "11.4.0",
+    "compute_capabilities": ("8.6", "12.0"),
+    "profile": {"pixel_values": ((1, 3, 8, 8), (8, 3, 8, 8), (32, 3, 8, 8))},
+    "onnx_sha256": HASH,
+    "host_os": "Linux",
+    "size": 10,
+}
+
+
+def test_graphs_of_every_role_and_engines_are_kept(manifest):
+    proof = GraphProof(images=4, max_error={"features": 0.1}, mean_error={}, flips=0, near_threshold=0)
+    full = sealed(
+        msgspec.structs.replace(
+            manifest,
+            graphs=(*manifest.graphs, encoder()),
+            engines=(Engine(**ENGINE),),
+            proof=msgspec.structs.replace(
+                manifest.proof, graphs={**manifest.proof.graphs, "vision_encoder.fp16": proof}
+            ),
+            files={**manifest.files, "graphs/vision_encoder.fp16.onnx": HASH, "engines/gate.engine": HASH},
+        )
+    )
+    assert parse_manifest(manifest_bytes(full)) == full
+    assert not full.graphs[1].decides
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tolerance": {}}, "no tolerance for features"),
+        ({"outputs": (), "tolerance": {}}, "no tolerance"),
+        ({"role": "projected_head"}, "type_logits, level_logprobs"),
+        ({"weights": "graphs/a.bin"}, "weights is"),
+        ({"backend": "openvino"}, "weights is"),
+    ],
+)
+def test_a_graph_that_cannot_be_checked_or_run_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        encoder(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"compute_capabilities": ()}, "compute_capabilities"),
+        ({"compute_capabilities": ("sm86",)}, "compute_capabilities"),
+        ({"onnx_sha256": "0"}, "sha256"),
+        ({"size": 0}, "size"),
+        ({"profile": {"pixel_values": ((8, 3), (1, 3), (32, 3))}}, "profile of pixel_values"),
+        ({"profile": {"pixel_values": ((1, 3), (1, 3, 8), (32, 3))}}, "profile of pixel_values"),
+        ({"graph": "gate.int8"}, "was built of 'gate.int8'"),
+        ({"id": "gate.fp32"}, "each id may stand only once"),
+        ({"file": "engines/other.engine"}, "engines/other.engine not listed"),
+    ],
+)
+def test_an_engine_that_does_not_fit_is_refused(manifest, changes, message):
+    def edit(plain):
+        plain["engines"] = [ENGINE | changes]
+        plain["files"]["engines/gate.engine"] = HASH
+
+    with pytest.raises(ManifestError, match=message):
+        parse_manifest(resealed(manifest, edit))
+
+
+def test_flips_by_category_add_up():
+    with pytest.raises(ValueError, match="there were 2 flips"):
+        GraphProof(images=4, max_error={}, mean_error={}, flips=2, near_threshold=0, flips_by_category={"privacy": 1})
 
 
 def test_bytes_that_are_no_json():

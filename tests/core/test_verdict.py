@@ -62,6 +62,11 @@ def test_the_json_form_is_stable():
         "raster_sha256": "sha256:0",
         "bundle_digests": ["sha256:1"],
         "policy_digests": ["sha256:2"],
+        "region": None,
+        "cached": False,
+        "safety_prompt": "",
+        "refusal": "",
+        "observed": None,
     }
 
 

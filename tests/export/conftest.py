@@ -120,14 +120,16 @@ def drawn_once(drawn: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def case_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
+def case_of(tmp_path_factory: pytest.TempPathFactory, drawn: list[Any]) -> Callable[[str], Case]:
     """An exported checkpoint by name; each is made once, and must not be changed."""
 
     @cache
     def make(name: str) -> Case:
         folder = tmp_path_factory.mktemp(name)
         checkpoint = save_checkpoint(folder, **CASES[name])
-        report = export_checkpoint(checkpoint, folder / "bundle", ExportOptions(license="Apache-2.0"))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(proof_images, "examples", lambda: drawn)
+            report = export_checkpoint(checkpoint, folder / "bundle", ExportOptions(license="Apache-2.0"))
         model = RiskModel.from_pretrained(checkpoint)
         return Case(checkpoint=checkpoint, bundle=folder / "bundle", model=model, report=report)
 

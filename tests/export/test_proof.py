@@ -134,8 +134,13 @@ def test_a_poisoned_graph_leaves_the_old_bundle(
     case, out = case_of("vit-edge"), tmp_path / "out"
     before = case.report.manifest.digest
     shutil.copytree(case.bundle, out)
-    export = proving.export_onnx
-    monkeypatch.setattr(proving, "export_onnx", lambda *args, **options: poison(export(*args, **options)))
+    export = proving.export_graph
+
+    def poisoned(*args: Any, **options: Any) -> Any:
+        made = export(*args, **options)
+        return dataclasses.replace(made, data=poison(made.data))
+
+    monkeypatch.setattr(proving, "export_graph", poisoned)
     with pytest.raises(ProofFailed, match=r"gate\.fp32: \d+ of 37 images changed .* is off by .* is allowed"):
         export_checkpoint(case.checkpoint, out, ExportOptions())
     assert f'"digest":"{before}"' in (out / "manifest.json").read_text()

@@ -18,15 +18,17 @@ from PIL import Image
 from safevlm_runtime import Runtime
 from safevlm_runtime.calibrate.bundle import COUNTED_AT, _proof, calibrate_bundle
 from safevlm_runtime.calibrate.golden import still_clear
+from safevlm_runtime.gate import open_gate
 from safevlm_runtime.reader import read_bundle, starter_path
 from safevlm_runtime.verify import describe, verify_bundle
 from safevlm_sdk.calibration.choose import Demand
 from safevlm_sdk.calibration.page import Written, render
-from safevlm_sdk.calibration.request import Request
+from safevlm_sdk.calibration.request import Request, Tiling
 from safevlm_sdk.command.calibrate import _print
 from safevlm_sdk.errors import BoundsContradict, BoundUnsupported, CalibrationError, DataError, OptionError
 from safevlm_sdk.manifest import parse_manifest
 from safevlm_sdk.policy import Action
+from safevlm_sdk.view_plan import ViewPlan
 
 SAFE, RISKY = 130, 240
 
@@ -341,17 +343,81 @@ def test_golden_images_near_a_new_threshold_leave_the_self_test(
     assert len(still_clear(bundle.golden, bundle.manifest.graphs, all_near, bundle.policy).images) == 1
 
 
+def test_tiles_come_with_thresholds_that_were_set_on_the_worst_view(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    tiling = Tiling(tile=32, overlap=8, max_views=10)
+    whole = calibrate_bundle(bundle, request(tmp_path / "whole", safe))
+    tiled = calibrate_bundle(bundle, request(tmp_path / "tiled", safe, tiling=tiling))
+    before, manifest = read_bundle(bundle).manifest, read_bundle(tiled.out).manifest
+    plan = manifest.view_plan
+    assert (plan.tile, plan.overlap, plan.max_views) == (32, 8, 10)
+    assert plan.raster_max_side == before.view_plan.raster_max_side
+    assert manifest.calibration.record.view_plan == plan
+    assert read_bundle(whole.out).manifest.calibration.record.view_plan == before.view_plan
+    assert tiled.outcome.thresholds.any > whole.outcome.thresholds.any
+    (rate,) = manifest.calibration.record.rates
+    assert flagged_by(tiled.out, safe) == set(tiled.outcome.flagged)
+    assert len(tiled.outcome.flagged) == rate.errors <= rate.allowed
+    assert "tiles of 32 pixels that overlap by 8" in tiled.notes[-1]
+    assert "tiles of 32 pixels that overlap by 8" in read_bundle(tiled.out).card
+    stays = calibrate_bundle(tiled.out, request(tmp_path / "again", safe))
+    assert read_bundle(stays.out).manifest.view_plan == plan
+    assert not any("view plan" in note for note in stays.notes)
+
+
+def test_the_old_thresholds_would_flag_more_with_tiles(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    """What a view plan without thresholds of its own would do; a manifest that admits it is refused."""
+    whole = read_bundle(calibrate_bundle(bundle, request(tmp_path / "whole", safe)).out)
+    plan = ViewPlan(raster_max_side=64, tile=32, overlap=8, max_views=10)
+    with pytest.raises(ValueError, match="view_plan is not the one that the thresholds were set under"):
+        msgspec.structs.replace(whole.manifest, view_plan=plan)
+    calibration = whole.manifest.calibration
+    record = msgspec.structs.replace(calibration.record, view_plan=plan)
+    calibration = msgspec.structs.replace(calibration, record=record)
+    forced = replace(whole, manifest=msgspec.structs.replace(whole.manifest, view_plan=plan, calibration=calibration))
+    with Runtime([open_gate(forced)]) as runtime:
+        flagged = sum(runtime.check(path).action is not Action.ALLOW for path in safe.iterdir())
+    assert flagged > 0.05 * SAFE
+
+
+@pytest.mark.parametrize(("tile", "overlap", "max_views"), [(0, 0, 9), (32, 32, 9), (32, -1, 9), (32, 8, 1)])
+def test_tiles_that_mean_nothing_are_refused_before_any_image(
+    bundle: Path, safe: Path, tmp_path: Path, tile: int, overlap: int, max_views: int
+) -> None:
+    tiling = Tiling(tile=tile, overlap=overlap, max_views=max_views)
+    with pytest.raises(CalibrationError, match="cannot look at these tiles: view_plan"):
+        calibrate_bundle(bundle, request(tmp_path / "new", safe / "nowhere", tiling=tiling))
+
+
+def test_images_that_take_too_many_views_count_as_flagged(bundle: Path, safe: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for path in safe.iterdir():
+        with Image.open(path) as image:
+            image.crop((0, 0, 32, 32)).save(mine / path.name)
+    (mine / "large.png").write_bytes((safe / "001.png").read_bytes())
+    tiling = Tiling(tile=32, overlap=0, max_views=4)
+    written = calibrate_bundle(bundle, request(tmp_path / "new", mine, tiling=tiling))
+    assert {one["image"]: one["error"] for one in written.to_dict()["failures"]} == {
+        "large.png": "image_too_many_views"
+    }
+    assert "large.png" in written.outcome.flagged
+
+
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     script = Path(sys.executable).parent / "safevlm"
     return subprocess.run([script, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
 def test_the_command_prints_one_json_document(bundle: Path, safe: Path, tmp_path: Path) -> None:
-    done = run("calibrate", bundle, "--safe", safe, "--flag-at-most", 0.05, "--out", tmp_path / "new", "--json")
+    tiles = ("--tile", 48, "--overlap", 8, "--max-views", 10)
+    done = run(
+        "calibrate", bundle, "--safe", safe, "--flag-at-most", 0.05, "--out", tmp_path / "new", "--json", *tiles
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["digest"] == read_bundle(tmp_path / "new").manifest.digest
     assert found["before"]["thresholds"]["any"] == 0.6
+    assert found["calibration"]["record"]["view_plan"]["tile"] == 48
     assert found["thresholds"]["any"] == read_bundle(tmp_path / "new").manifest.thresholds.any
     assert Path(found["page"]).is_file()
     assert run("verify", tmp_path / "new").returncode == 0
@@ -364,7 +430,8 @@ def test_the_command_refuses_with_1_and_wrong_usage_with_2(bundle: Path, safe: P
     assert refused.stderr.startswith("error: bound_unsupported: a flag bound of 0.1 % at 95 % confidence takes 2995")
     assert refused.stderr.count("\n") == 1
     assert run("calibrate", safe, "--safe", safe, "--flag-at-most", 0.1, *out).returncode == 1
-    for wrong in ((), ("--miss-at-most", 0.1), ("--flag-at-most", "few")):
+    some_tiles = ("--flag-at-most", 0.1, "--tile", 32)
+    for wrong in ((), ("--miss-at-most", 0.1), ("--flag-at-most", "few"), some_tiles):
         assert run("calibrate", bundle, "--safe", safe, *wrong, *out).returncode == 2
     assert not (tmp_path / "new").exists()
 

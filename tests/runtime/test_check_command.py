@@ -35,6 +35,11 @@ KEYS = {
     "raster_sha256",
     "bundle_digests",
     "policy_digests",
+    "safety_prompt",
+    "refusal",
+    "observed",
+    "region",
+    "cached",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from html.parser import HTMLParser
 
@@ -75,6 +77,17 @@ def test_it_shows_the_picture_and_the_heatmap(picture, tmp_path):
     assert all(source.startswith("data:image/") for source in sources)
     assert "1 blocked" in page
     assert "fairness, which no loaded bundle covers" in page
+
+
+def test_the_heatmap_of_a_tile_lies_over_that_tile_alone(picture):
+    verdict = verdict_on(picture, region=(32, 24, 64, 48), attention=np.full((4, 4), 1 / 16, np.float32))
+    page = render_report([picture], [verdict], as_judged)
+    heat = next(attrs["src"] for tag, attrs in tags(page) if attrs.get("class") == "heat")
+    with Image.open(io.BytesIO(base64.b64decode(heat.partition(",")[2]))) as overlay:
+        alpha = np.asarray(overlay)[..., 3]
+    assert alpha.shape == (48, 64)
+    assert alpha[24:, 32:].min() == 128
+    assert alpha[:24].max() == alpha[:, :32].max() == 0
 
 
 def test_it_loads_nothing_from_elsewhere(picture):

@@ -218,9 +218,6 @@ def test_loading_refuses_by_name(maker, bundle, tmp_path):
     with pytest.raises(BundleUncalibrated):
         Runtime.load(numeric)
     Runtime.load(numeric, allow_uncalibrated=True).close()
-    maker.tile = 32
-    with pytest.raises(BundleError, match="tiles"):
-        Runtime.load(maker.write(tmp_path / "tiled"), allow_uncalibrated=True)
 
 
 def test_two_installed_runtimes_are_one_line_with_the_command_that_mends_it(monkeypatch):

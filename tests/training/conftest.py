@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sysconfig
+import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -22,9 +27,11 @@ from safevlm_training.config import SafetyConfig, TowerConfig, edge_config, pape
 from safevlm_training.evaluation.evaluate import Evaluation, evaluate_checkpoint
 from safevlm_training.evaluation.hardening import Hardened, harden
 from safevlm_training.modules import SafetyModules
+from safevlm_training.quiet import quiet
 from safevlm_training.risk_model import RiskModel
 from safevlm_training.towers.load import describe_tower
 from safevlm_training.train import train
+from safevlm_training.vlm.tiny import tiny_vlm
 
 MakeConfig = Callable[..., SafetyConfig]
 TINY: dict[str, dict[str, Any]] = {
@@ -264,3 +271,51 @@ def trained(workspace: Callable[..., Path]) -> Path:
 def contents() -> Callable[[Path], dict[str, bytes]]:
     """Reads every file of a folder."""
     return lambda folder: {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="session")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny LLaVA and its processor; for reading."""
+    folder = tmp_path_factory.mktemp("llava")
+    with quiet():
+        model, processor = tiny_vlm("llava")
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The /v1 of `transformers serve`, which loads whatever model a request names."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "hub").mkdir()  # its list of models fails without
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        Path(sysconfig.get_path("scripts"), "transformers"),
+        "serve",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+    ]
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, "--dtype", "float32"], env=environment, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "Uvicorn running" in line:
+            break
+    assert process.poll() is None, "".join(said)
+    rest = threading.Thread(target=process.stdout.read)  # a full pipe would stop the server
+    rest.start()
+    yield f"http://127.0.0.1:{port}/v1"
+    process.terminate()
+    process.wait(60)
+    rest.join(60)
+    process.stdout.close()

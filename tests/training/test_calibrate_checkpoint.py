@@ -12,8 +12,8 @@ from PIL import Image
 
 from safevlm_sdk.calibration.choose import Demand
 from safevlm_sdk.calibration.page import Written
-from safevlm_sdk.calibration.request import Request
-from safevlm_sdk.errors import BoundUnsupported, CalibrationError
+from safevlm_sdk.calibration.request import Request, Tiling
+from safevlm_sdk.errors import BoundUnsupported, CalibrationError, OptionError
 from safevlm_training.calibrate_checkpoint import BY_TRAINING, calibrate_checkpoint
 from safevlm_training.checkpoint import checkpoint_digest, load_calibration
 from safevlm_training.plan import is_checkpoint
@@ -63,6 +63,18 @@ def test_the_evidence_is_in_calibration_training_card_and_page(written: Written)
     assert f"| any risk | {found.thresholds.any:.4g} |" in new
     assert "no longer hold" in before
     assert f"{found.thresholds.any:.6g}" in written.page.read_text()
+
+
+def test_a_checkpoint_looks_at_no_tiles(safe: Path, tmp_path: Path) -> None:
+    wanted = Request(
+        safe=safe,
+        risky=None,
+        demand=Demand(flag_at_most=0.3),
+        out=tmp_path / "new",
+        tiling=Tiling(tile=512, overlap=64, max_views=9),
+    )
+    with pytest.raises(OptionError, match="export it, then calibrate the bundle for tiles"):
+        calibrate_checkpoint(STARTER, wanted)
 
 
 def test_calibrating_again_and_again_keeps_one_card_of_training(written: Written, safe: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from safevlm_sdk.calibration.request import Request, judge_request, place_of_pag
 from safevlm_sdk.calibration.run import Outcome, Subject, calibrate
 from safevlm_sdk.calibration.samples import Seen
 from safevlm_sdk.decision import Rule
-from safevlm_sdk.errors import CalibrationError, CheckpointError, OutputNotFinite
+from safevlm_sdk.errors import CalibrationError, CheckpointError, OptionError, OutputNotFinite
 from safevlm_sdk.policy import Policy, default_policy_text, load_policy, parse_policy
 from safevlm_sdk.preprocess import preprocess
 from safevlm_sdk.raster import Frame, Limits, capped, decode
@@ -55,7 +55,12 @@ def calibrate_checkpoint(path: Path, request: Request) -> Written:
         DataError: The images cannot be read.
         CalibrationError: The bounds cannot be kept, or `out` is no place for the new checkpoint.
         PolicyError: The policy is not valid.
+        OptionError: Tiles were asked for.
     """
+    if request.tiling is not None:
+        raise OptionError(
+            f"{path}: is a checkpoint, which looks at whole images; export it, then calibrate the bundle for tiles"
+        )
     page = place_of_page(request, path)
     require_publishable(request.out, is_checkpoint, error=CalibrationError)
     text = default_policy_text()

@@ -12,13 +12,15 @@ from safevlm_export.classifier.label_map import LabelMap, load_label_map
 from safevlm_export.classifier.meaning import Meaning, meaning_of
 from safevlm_export.classifier.original import Original
 from safevlm_export.classifier.reference import classifier_vectors
-from safevlm_export.classifier.wrap import wrap
+from safevlm_export.classifier.wrap import PREFIX, wrap
 from safevlm_export.export import ExportOptions, check_options
 from safevlm_export.finish import finish, policy_bytes
 from safevlm_export.manifest_parts import HALF, listed_files
+from safevlm_export.precision.lowering import prove_lowered, wishes_of
 from safevlm_export.proof_images import ProofImages, proof_images
-from safevlm_export.proving import Judgement, Proven, opened_graph, prove
+from safevlm_export.proving import Judgement, Proven, opened_graph
 from safevlm_export.report import ExportReport
+from safevlm_export.trt.step import check_trt, with_trt
 from safevlm_sdk.atomic import require_publishable
 from safevlm_sdk.bundle_writer import is_bundle
 from safevlm_sdk.decision import Rule
@@ -88,7 +90,9 @@ def export_from_hf(model: str, label_map: Path, out: Path, options: ExportOption
 
 def _wish(label_map: Path, out: Path, options: ExportOptions) -> Wish:
     check_options(options)
+    _refuse_parts(options)
     require_publishable(out, is_bundle, error=ExportError)
+    check_trt(options.trt, out)
     found, taxonomy, text = load_label_map(label_map)
     license = options.license or found.license
     if license is None or not license.strip():
@@ -112,6 +116,17 @@ def _wish(label_map: Path, out: Path, options: ExportOptions) -> Wish:
     )
 
 
+def _refuse_parts(options: ExportOptions) -> None:
+    given = {
+        "--components": options.components,
+        "--embeddings": options.embeddings,
+        "--uint8-input": options.uint8_input,
+    }
+    wrong = [option for option, asked in given.items() if asked]
+    if wrong:
+        raise ExportError(f"{', '.join(wrong)}: belongs to checkpoints, and this is a classifier; leave it out")
+
+
 def _export(original: Original, wish: Wish) -> ExportReport:
     policy_text = policy_bytes(wish.options.policy)
     policy = parse_policy(policy_text, where=str(wish.options.policy or "the default policy"))
@@ -127,20 +142,33 @@ def _export(original: Original, wish: Wish) -> ExportReport:
         grid=None,
         feature_width=None,
     )
-    proven = _proven(original, meaning, images, judgement, identity)
+    proven = _proven(original, meaning, images, judgement, identity, wish.options)
     manifest = _manifest(original, wish, identity, proven, judgement.rule, images)
     warnings = () if wish.found.thresholds is not None else (NO_THRESHOLDS,)
-    return finish(wish.out, manifest, proven, judgement, policy_text, warnings=warnings)
+    return with_trt(
+        wish.options.trt,
+        manifest,
+        proven,
+        lambda made, ready: finish(wish.out, made, ready, judgement, policy_text, warnings=warnings),
+    )
 
 
 def _proven(
-    original: Original, meaning: Meaning, images: ProofImages, judgement: Judgement, identity: Identity
+    original: Original,
+    meaning: Meaning,
+    images: ProofImages,
+    judgement: Judgement,
+    identity: Identity,
+    options: ExportOptions,
 ) -> Proven:
     metadata = {"classifier": identity.tower_digest, "checkpoint": identity.checkpoint_digest, "role": "gate"}
     wrapped = wrap(original.model(), original.form, meaning, metadata)
-    exported = opened_graph("gate", wrapped.inputs, wrapped.outputs, wrapped.data)
+    head_from = PREFIX + original.form.output
+    exported = opened_graph("gate", wrapped.inputs, wrapped.outputs, wrapped.data, head_from=head_from)
+    wishes = wishes_of(options.precisions, tensorrt=options.trt is not None)
+    reference = partial(classifier_vectors, original, meaning)
     try:
-        return prove(partial(classifier_vectors, original, meaning), [exported], images, judgement)
+        return prove_lowered(reference, [exported], images, judgement, wishes, openvino=options.openvino)
     finally:
         exported.backend.close()
 

@@ -44,6 +44,17 @@ class GraphBuilder:
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=node, **attributes))
         return name
 
+    def either(
+        self, condition: str, then: tuple[str, str, dict[str, Any]], other: tuple[str, str, dict[str, Any]]
+    ) -> str:
+        """One of two operators (kind, input, attributes), as a bool [1] says."""
+        branches = []
+        for number, (kind, x, attributes) in enumerate((then, other)):
+            output = f"{self._prefix}/branch_{len(self.nodes)}_{number}"
+            node = helper.make_node(kind, [x], [output], name=f"{output}_node", **attributes)
+            branches.append(helper.make_graph([node], output, [], [onnx.ValueInfoProto(name=output)]))
+        return self.op("If", condition, then_branch=branches[0], else_branch=branches[1])
+
     def reduce(self, kind: str, x: str, *, keepdims: bool = True) -> str:
         """Reduces along axis 1."""
         if self._opset >= AXES_AS_INPUT[kind]:

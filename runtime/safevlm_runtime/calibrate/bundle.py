@@ -16,11 +16,12 @@ from safevlm_sdk.atomic import require_publishable
 from safevlm_sdk.bundle_card import bundle_card
 from safevlm_sdk.bundle_writer import BundleParts, is_bundle, write_bundle
 from safevlm_sdk.calibration.page import Written, publish_page
-from safevlm_sdk.calibration.request import Request, judge_request, place_of_page
+from safevlm_sdk.calibration.request import Request, Tiling, judge_request, place_of_page
 from safevlm_sdk.calibration.run import Outcome, Subject, calibrate
 from safevlm_sdk.errors import CalibrationError
 from safevlm_sdk.manifest import GATE, Manifest, Proof
 from safevlm_sdk.policy import Policy, load_policy
+from safevlm_sdk.view_plan import ViewPlan, check_edges
 
 ENGINE_SECONDS = 600.0
 TYPE_LOGITS = "type_logits"
@@ -37,13 +38,15 @@ def calibrate_bundle(path: Path, request: Request) -> Written:
     Raises:
         BundleError: The bundle is refused.
         DataError: The images cannot be read.
-        CalibrationError: The bounds cannot be kept, or `out` is no place for the new bundle.
+        CalibrationError: The bounds cannot be kept, the gate cannot look at tiles, or `out` is no place for the new
+            bundle.
         PolicyError, ProviderError, MissingExtra: The gate cannot be opened.
     """
     page = place_of_page(request, path)
     require_publishable(request.out, is_bundle, error=CalibrationError)
     bundle = read_bundle(path)
     _check(bundle)
+    plan = _view_plan(bundle.manifest, request.tiling)
     policy = bundle.policy if request.policy is None else load_policy(request.policy)
     options = SessionOptions(engine_seconds=ENGINE_SECONDS)
     gate = open_gate(bundle, policy=policy, options=options, allow_uncalibrated=True)  # as `_check` allows
@@ -54,23 +57,24 @@ def calibrate_bundle(path: Path, request: Request) -> Written:
         risks=tuple(bundle.manifest.taxonomy.categories),
         policy=policy,
         logit_error=_logit_error(bundle.manifest),
+        view_plan=plan,
     )
     try:
-        judge = GateJudge(gate)
+        judge = GateJudge(gate, plan)
         judged = judge_request(request, subject, judge)
     finally:
         gate.close()
     outcome = calibrate(subject, judged.data, request.demand)
-    manifest = _recalibrated(bundle.manifest, outcome)
+    manifest = _recalibrated(bundle.manifest, outcome, plan)
     parts = BundleParts(
         manifest=manifest,
-        graphs={graph.file: bundle.graphs[graph.id] for graph in manifest.graphs},
+        graphs=bundle.executables,
         golden=still_clear(bundle.golden, manifest.graphs, manifest.rule, bundle.policy),
         policy=bundle.policy_text,
         card=bundle_card(manifest, bundle.policy),
     )
     written = write_bundle(request.out, parts, check=_loads, error=CalibrationError)
-    notes = _notes(bundle, policy, len(parts.golden.images))
+    notes = (*_notes(bundle, policy, len(parts.golden.images)), *_view_notes(bundle.manifest.view_plan, plan))
     result = Written(
         out=request.out,
         page=page,
@@ -101,10 +105,28 @@ def _logit_error(manifest: Manifest) -> float:
     )
 
 
-def _recalibrated(manifest: Manifest, outcome: Outcome) -> Manifest:
+def _view_plan(manifest: Manifest, tiling: Tiling | None) -> ViewPlan:
+    """The views that the thresholds are set for."""
+    if tiling is None:
+        return manifest.view_plan
+    try:
+        plan = ViewPlan(
+            raster_max_side=manifest.view_plan.raster_max_side,
+            tile=tiling.tile,
+            overlap=tiling.overlap,
+            max_views=tiling.max_views,
+        )
+        check_edges(plan, manifest.preprocessing)
+    except ValueError as problem:
+        raise CalibrationError(f"bundle {manifest.name!r} cannot look at these tiles: {problem}") from problem
+    return plan
+
+
+def _recalibrated(manifest: Manifest, outcome: Outcome, plan: ViewPlan) -> Manifest:
     return msgspec.structs.replace(
         manifest,
         digest="",
+        view_plan=plan,
         calibration=outcome.calibration,
         thresholds=outcome.thresholds,
         proof=_proof(manifest),
@@ -126,6 +148,16 @@ def _proof(manifest: Manifest) -> Proof:
 def _loads(folder: Path) -> None:
     """Loads the new bundle as a user would, golden self-test included."""
     Runtime.load(folder, engine_seconds=ENGINE_SECONDS).close()
+
+
+def _view_notes(before: ViewPlan, after: ViewPlan) -> tuple[str, ...]:
+    if before == after:
+        return ()
+    return (
+        f"Its view plan is new: each frame is judged as a whole and in tiles of {after.tile} pixels that overlap by "
+        f"{after.overlap}, by up to {after.max_views} views, and the worst of them decides. A frame that takes more "
+        "views is refused; the thresholds hold for these views alone.",
+    )
 
 
 def _notes(bundle: Bundle, policy: Policy, golden: int) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from safevlm_sdk.decision import Rule
 from safevlm_sdk.golden import Golden
-from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, Graph
+from safevlm_sdk.manifest import DECISION_OUTPUTS, IMAGE_ROLES, Graph
 from safevlm_sdk.margins import NEAR, decision_margin
 from safevlm_sdk.policy import Policy
 
@@ -20,10 +20,10 @@ def still_clear(golden: Golden, graphs: Sequence[Graph], rule: Rule, policy: Pol
     On another machine such an input may be decided otherwise although the numbers are within their tolerance. Where
     all lie near, the clearest stays.
     """
-    images = _clear_rows(golden, [graph.id for graph in graphs if graph.role == GATE], rule, policy)
-    heads = [graph.id for graph in graphs if graph.role != GATE]
+    images = _clear_rows(golden, [one.id for one in graphs if one.decides and one.role in IMAGE_ROLES], rule, policy)
+    heads = [graph.id for graph in graphs if graph.decides and graph.role not in IMAGE_ROLES]
     rows = _clear_rows(golden, heads, rule, policy) if heads else list(range(len(golden.features)))
-    kept = {graph.id: images if graph.role == GATE else rows for graph in graphs}
+    kept = {graph.id: images if graph.role in IMAGE_ROLES else rows for graph in graphs}
     return replace(
         golden,
         images=tuple(golden.images[row] for row in images),

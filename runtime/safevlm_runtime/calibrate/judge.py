@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from safevlm_runtime.clock import Clock
 from safevlm_runtime.gate import Gate
-from safevlm_runtime.judging import BATCH, describe_failure
+from safevlm_runtime.judging import BATCH, describe_failure, gate_views, tensors_of
 from safevlm_runtime.runtime import Runtime
 from safevlm_runtime.views import views_of
 from safevlm_sdk.calibration.samples import Seen
 from safevlm_sdk.errors import EngineError, OutputNotFinite, SafeVLMError
+from safevlm_sdk.view_plan import ViewPlan
 
 
 class GateJudge:
@@ -20,13 +22,15 @@ class GateJudge:
 
     Args:
         gate: Opened; its policy says which frames are judged.
+        plan: The views that each frame is judged by; of the gate's own scale.
 
     Raises:
         PolicyError: The policy does not fit the gate.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, plan: ViewPlan) -> None:
         self._gate = gate
+        self._plan = plan
         self._runtime = Runtime([gate])
 
     def __call__(self, path: Path) -> Seen:
@@ -48,10 +52,10 @@ class GateJudge:
 
     def _seen(self, path: Path) -> Seen:
         raster = self._runtime.raster(path)
-        views, clock = views_of(raster.frames), Clock()
-        judged = []
-        for at in range(0, len(views), BATCH):
-            judged += self._gate.judge([self._gate.tensor(view.pixels) for view in views[at : at + BATCH]], clock)
+        views, clock = gate_views(self._gate, views_of(raster.frames), self._plan), Clock()
+        tensors, judged = tensors_of(self._gate, views), []
+        while batch := list(islice(tensors, BATCH)):
+            judged += self._gate.judge(batch, self._gate.policy, clock)
         for one in judged:
             if one.decision.error is not None:
                 raise OutputNotFinite(one.decision.reason)

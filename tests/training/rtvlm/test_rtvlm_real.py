@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sysconfig
-import threading
-from pathlib import Path
-
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from safevlm_sdk.command.app import app
 from safevlm_sdk.errors import DataError
-from safevlm_training.quiet import quiet
 from safevlm_training.rtvlm.answering import Answer
 from safevlm_training.rtvlm.journal import read_journal
 from safevlm_training.rtvlm.judging import Score
@@ -24,53 +16,6 @@ from safevlm_training.rtvlm.reading import read_questions
 from safevlm_training.vlm.proof_model import proof_model
 from safevlm_training.vlm.safe_vlm import SafeVLM
 from safevlm_training.vlm.tiny import tiny_vlm
-
-
-@pytest.fixture(scope="module")
-def llava(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("llava")
-    with quiet():
-        model, processor = tiny_vlm("llava")
-        model.save_pretrained(folder)
-        processor.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """The /v1 of `transformers serve`, which loads whatever model a request names."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "hub").mkdir()  # its list of models fails without
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        Path(sysconfig.get_path("scripts"), "transformers"),
-        "serve",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--device",
-        "cpu",
-    ]
-    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, "--dtype", "float32"], env=environment, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True
-    )
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if "Uvicorn running" in line:
-            break
-    assert process.poll() is None, "".join(said)
-    rest = threading.Thread(target=process.stdout.read)  # a full pipe would stop the server
-    rest.start()
-    yield f"http://127.0.0.1:{port}/v1"
-    process.terminate()
-    process.wait(60)
-    rest.join(60)
-    process.stdout.close()
 
 
 @pytest.mark.slow

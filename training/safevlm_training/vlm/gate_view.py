@@ -96,6 +96,10 @@ def project_view(parts: VisionParts, pixels: Tensor) -> Tensor | None:
     For families whose own way gives them as a list, or knows no image of one tile; None for the others.
     """
     base, config = parts.base, parts.base.config
+    if parts.family == "idefics2":
+        hidden = parts.encoder(pixels).last_hidden_state
+        resampled: Tensor = base.connector(hidden, attention_mask=hidden.new_ones(hidden.shape[:2], dtype=torch.bool))
+        return resampled
     if parts.family in ("idefics3", "smolvlm"):
         embedded: Tensor = base.connector(parts.encoder(pixels).last_hidden_state)
         return embedded
