@@ -63,6 +63,7 @@ class Architecture:
 
 
 ARCHITECTURES = {
+    "vit-b16": Architecture(model="ViTModel", config="ViTConfig", changes={}),
     "clip-b16": Architecture(model="CLIPVisionModel", config="CLIPVisionConfig", changes={"patch_size": 16}),
     "siglip-b16": Architecture(model="SiglipVisionModel", config="SiglipVisionConfig", changes={}),
     "dinov2-b": Architecture(model="Dinov2Model", config="Dinov2Config", changes={"image_size": 518}),

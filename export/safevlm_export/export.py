@@ -28,6 +28,10 @@ from safevlm_training.checkpoint import load_calibration, load_evaluation, load_
 from safevlm_training.quiet import quiet
 from safevlm_training.risk_model import RiskModel
 
+UNTRAINED_TOKENS = (
+    "the safety tokens were never trained with a language model: safety_embeddings are random numbers to it"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
@@ -46,7 +50,7 @@ class ExportOptions:
         embeddings: Let the gate also give safety embeddings and, from a vision-language model's tower, its image
             embeddings.
         uint8_input: Also export a gate that takes an image as it is decoded, with the preprocessing inside.
-        openvino: Also write OpenVINO's IR: towers in fp16, bf16 and int8 where those are asked for, the rest in float32.
+        openvino: Also write OpenVINO's IR: towers in fp16, and in bf16 and int8 where those are asked for.
     """
 
     opset: int = MIN_OPSET
@@ -125,6 +129,8 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
         files=listed_files(proven.graphs),
     )
     evaluation, warnings = _of_this_checkpoint(measured, identity.checkpoint_digest)
+    if options.embeddings and not model.config.llm_tokens_trained:
+        warnings += (UNTRAINED_TOKENS,)
     return with_trt(
         options.trt,
         manifest,

@@ -66,7 +66,7 @@ def write_model_repository(bundle: Bundle, folder: Path) -> ModelRepository:
     Raises:
         ExportError: The folder cannot be written, another model has a name that is needed, or no graph can be served.
     """
-    served = [graph for graph in bundle.manifest.graphs if graph.backend in PLATFORMS]
+    served = [graph for graph in bundle.manifest.graphs if _is_served(graph)]
     names = {model_name(bundle.manifest.name, graph.id): graph for graph in served}
     if len(names) != len(served) or not served:
         raise ExportError(
@@ -84,7 +84,7 @@ def write_model_repository(bundle: Bundle, folder: Path) -> ModelRepository:
             (place / CONFIG_FILE).write_text(config, encoding="utf-8")
 
         publish_folder(folder / name, fill, replaceable=is_ours, error=ExportError)
-    left_out = tuple(graph.id for graph in bundle.manifest.graphs if graph.backend not in PLATFORMS)
+    left_out = tuple(graph.id for graph in bundle.manifest.graphs if not _is_served(graph))
     return ModelRepository(folder=folder, models=tuple(names), left_out=left_out)
 
 
@@ -139,6 +139,11 @@ def _tensor(kind: str, spec: TensorSpec, batched: bool) -> str:
     shape = spec.shape[1:] if batched else spec.shape
     dims = ", ".join(str(size) if isinstance(size, int) else "-1" for size in shape)
     return f"{kind} {{ name: {_quoted(spec.name)} data_type: {DATA_TYPES[spec.dtype]} dims: [ {dims} ] }}"
+
+
+def _is_served(graph: Graph) -> bool:
+    """Graphs for TensorRT's parser are not: ONNX Runtime gives them another arithmetic than they were proven with."""
+    return graph.backend in PLATFORMS and graph.target != "tensorrt"
 
 
 def _file(graph: Graph) -> str:

@@ -1,7 +1,7 @@
 """From ONNX graphs to OpenVINO's IR: two files, an XML of layers and the constants, each proven through OpenVINO.
 
-The precision is that of the ONNX graph, so that one quantizer and one conversion to 16 bits serve both engines, and the
-head stays float32 here, too.
+The precision is that of the ONNX graph: one quantizer and one conversion to 16 bits serve both engines, and the head
+stays float32 here, too.
 """
 
 from __future__ import annotations

@@ -18,24 +18,12 @@ REFUSED_OPS = {
     "Loop": "it may never end",
     "TensorIterator": "it may never end",
 }
-ELEMENTS = frozenset(
-    [
-        "net",
-        "layers",
-        "layer",
-        "data",
-        "input",
-        "output",
-        "port",
-        "dim",
-        "edges",
-        "edge",
-        "rt_info",
-        "attribute",
-        "framework",
-        "safevlm",
-    ]
-)
+# fmt: off
+ELEMENTS = frozenset((
+    "attribute", "data", "dim", "edge", "edges", "framework", "input", "layer", "layers", "net", "output", "port",
+    "rt_info", "safevlm",
+))
+# fmt: on
 MAX_XML_BYTES = 2**28
 MAX_DEPTH = 16
 

@@ -69,8 +69,8 @@ class OpenvinoBackend:
         in_use = [str(name) for name in compiled.get_property("EXECUTION_DEVICES")]
         if [name.split(".")[0] for name in in_use] != [device]:
             raise ProviderError(
-                f"{device} was asked for, but OpenVINO compiled graph {graph.id} for {', '.join(in_use) or 'nothing'};"
-                " ask for another provider"
+                f"{device} was asked for, but OpenVINO compiled graph {graph.id} for "
+                f"{', '.join(in_use) or 'nothing'}; ask for another provider"
             )
         return cls(openvino, compiled, graph, options)
 

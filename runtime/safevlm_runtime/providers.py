@@ -1,6 +1,4 @@
-"""What a graph may run on, by the names that a caller gives: ONNX Runtime's providers, engines of TensorRT,
-and devices of OpenVINO.
-"""
+"""What a graph may run on, by the names that a caller gives: ONNX Runtime's providers, TensorRT, OpenVINO."""
 
 from __future__ import annotations
 

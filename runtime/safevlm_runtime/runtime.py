@@ -87,22 +87,22 @@ class Runtime(Described):
             *paths: Folders of bundles; an image is decoded once for all of them and the worst decision wins.
             policy: Instead of each bundle's own: a policy, or the path of a TOML file.
             provider: "cpu", "cuda", "tensorrt", "tensorrt-rtx", "ort-tensorrt", "ort-tensorrt-rtx", "openvino",
-                "openvino:GPU" or "openvino:NPU". What is not there is an error; nothing falls back. Several are tried in the order given, and a RuntimeWarning
-                tells what kept the earlier ones from being used.
+                "openvino:GPU" or "openvino:NPU". What is not there is an error; nothing falls back. Several are tried
+                in the order given, and a RuntimeWarning tells what kept the earlier ones from being used.
             digest: `sha256:…` that the bundle must have; one per path for several.
             threads: Threads within one operator; None leaves it to ONNX Runtime, or OpenVINO.
             limits: What an image may cost; `frames` and `mpo` are the policy's.
             allow_uncalibrated: Load bundles whose decisions were never proven.
             isolate_decoding: Decode in a child process with limited means; POSIX only.
             engine_seconds: Wall time of one run of a graph, per image of its batch.
-            precision: "fp32", "fp16", "bf16", "int8", "w8" or "w4"; None takes what is usually fastest on the provider.
+            precision: "fp32", "fp16", "bf16", "int8", "w8" or "w4"; None takes what is usually fastest there.
             public_key: PEM file of the key that must have signed every bundle; needs the extra `sign`.
             cache_entries: Most verdicts that are kept for pixels that come again; 0 keeps none.
 
         Raises:
             BundleError: A bundle is refused; each reason has its own class.
             PolicyError: The policy is not valid, or wants what no bundle covers and refuses to go on.
-            ProviderError: The provider is not the one in use; DeviceMissing where it wants a GPU or NPU and there is none.
+            ProviderError: The provider is not the one in use; DeviceMissing where its device is not there.
             MissingExtra: What the provider needs is not installed.
         """
         gates = in_order(

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from safevlm_sdk.command import bundles, calibrate, check, doctor, evaluate, export, log, policies, serve, train
+from safevlm_sdk.command.bench import bench_app
 from safevlm_sdk.command.printing import never_fail_on_a_character, printable
 from safevlm_sdk.command.rtvlm import rtvlm_app
 from safevlm_sdk.errors import SafeVLMError
@@ -30,6 +31,7 @@ policy_app = typer.Typer(help="Policies: what follows from a risk.", no_args_is_
 policy_app.command("check")(policies.check_policy)
 app.add_typer(policy_app, name="policy")
 app.add_typer(rtvlm_app, name="rtvlm")
+app.add_typer(bench_app, name="bench")
 app.command("check")(check.check)
 app.command("verify")(bundles.verify)
 app.command("inspect")(bundles.inspect)

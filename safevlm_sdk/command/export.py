@@ -66,9 +66,7 @@ def export(
     ] = None,
     openvino: Annotated[
         bool,
-        typer.Option(
-            "--openvino", help="Also OpenVINO's IR: fp16, and bf16 and int8 if asked for; needs the extra `openvino`."
-        ),
+        typer.Option("--openvino", help="Also OpenVINO's IR, in fp16 and what --precision names of bf16 and int8."),
     ] = False,
     name: Annotated[str | None, typer.Option(help="The bundle's name. [the checkpoint's or map's]")] = None,
     license: Annotated[str | None, typer.Option(help="SPDX expression of the weights. [as the name]")] = None,

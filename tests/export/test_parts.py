@@ -12,8 +12,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from safevlm_export.classifier.export import export_from_onnx
 from safevlm_export.components import component_sources, component_vectors
 from safevlm_export.embeddings import embeddings_of
+from safevlm_export.export import ExportOptions
 from safevlm_export.proof_images import synthetic_images
 from safevlm_export.reference import reference_vectors
 from safevlm_export.tracing import export_graph
@@ -38,6 +40,7 @@ def bundle(case_of: Cases, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     options = ["--components", "--embeddings", "--uint8-input"]
     done = CliRunner().invoke(app, ["export", str(case_of("clip-edge").checkpoint), str(out), *options])
     assert done.exit_code == 0, done.output
+    assert "warning: the safety tokens were never trained with a language model" in done.output
     return read_bundle(out)
 
 
@@ -134,3 +137,9 @@ def test_embeddings_of_a_checkpoint_without_a_language_model_are_refused(case_of
     arguments = ["export", str(case_of("vit-edge").checkpoint), str(tmp_path / "out"), "--embeddings"]
     assert CliRunner().invoke(app, arguments).exit_code != 0
     assert not (tmp_path / "out").exists()
+
+
+def test_parts_of_a_classifier_are_refused(tmp_path: Path) -> None:
+    options = ExportOptions(components=True, uint8_input=True)
+    with pytest.raises(ExportError, match="--components, --uint8-input: belongs to checkpoints"):
+        export_from_onnx(tmp_path / "model.onnx", tmp_path / "map.toml", tmp_path / "out", options)

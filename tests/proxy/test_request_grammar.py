@@ -12,6 +12,7 @@ import dataclasses
 import io
 import itertools
 import json
+import random
 import re
 from collections import Counter
 
@@ -65,7 +66,7 @@ def pictures(make_verdict):
         buffer = io.BytesIO()
         Image.new("RGB", (16, 16), (7 * number, 255 - 7 * number, 90)).save(buffer, "JPEG")
         raster = decode(buffer.getvalue())
-        action = Action.BLOCK if number % 11 == 10 else Action.CAUTION if number % 3 else Action.ALLOW
+        action = Action.BLOCK if number % 4 == 3 else Action.CAUTION if number % 3 else Action.ALLOW
         verdict = make_verdict(action, sha256=raster.frames[0].sha256)
         found[buffer.getvalue()] = Screening(verdict=verdict, raster=raster)
     return found
@@ -154,10 +155,17 @@ def found_in(value, key=None):
         yield value
 
 
+def without_texts(value):
+    """A text is a text, whatever it reads."""
+    if isinstance(value, dict):
+        return {name: "" if name in TEXT_KEYS else without_texts(one) for name, one in value.items()}
+    return [without_texts(one) for one in value] if isinstance(value, list) else value
+
+
 def check_forwarded(data, judged):
     """Fails on bytes that went on and are not judged pixels, or not the one way to write them."""
-    assert JPEG.encode() not in data.replace(b"\\/", b"/"), data
     body = json.loads(data)
+    assert JPEG not in json.dumps(without_texts(body)), data
     assert json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() == data
     found = list(found_in(body))
     assert all(url.startswith("data:image/png;base64,") for url in found), data
@@ -175,11 +183,11 @@ def digest(url):
 async def run(path, make_verdict):
     """What became of each request of the grid."""
     known = pictures(make_verdict)
-    urls = itertools.cycle([f"data:image/jpeg;base64,{base64.b64encode(data).decode()}" for data in known])
-    asked, outcomes = Asked(Known(known)), {}
+    urls = [f"data:image/jpeg;base64,{base64.b64encode(data).decode()}" for data in known]
+    asked, outcomes, draw = Asked(Known(known)), {}, random.Random(5)
     for cell in itertools.product(ROLES, KINDS, SHAPES, PLACES):
         role, kind, shape, place = cell
-        body = request(path, role, SHAPES[shape](kind, next(urls)), place, next(urls))
+        body = request(path, role, SHAPES[shape](kind, draw.choice(urls)), place, draw.choice(urls))
         status, answer = await asked(path, json.dumps(body).encode())
         if asked.forwarded:
             assert (status, answer) == (200, b"an answer")
@@ -203,14 +211,15 @@ async def run(path, make_verdict):
 def test_no_cell_of_the_grid_carries_an_image_past_the_gate(path, make_verdict):
     outcomes = asyncio.run(run(path, make_verdict))
     assert len(outcomes) == 5184
-    kind, shape = ("image_url", "as image_url") if path == PATHS[0] else ("input_image", "as input_image")
+    kind = "image_url" if path == PATHS[0] else "input_image"
+    shapes = {"as image_url", "url in an object"} if path == PATHS[0] else {"as input_image"}
     with_images = {cell for cell, outcome in outcomes.items() if outcome in ("1 images", "2 images", "blocked")}
     texts = {"text", "refusal"} if path == PATHS[0] else {"input_text", "output_text", "refusal"}
     for role, kind_of_part, shape_of_part, place in with_images:
         assert role in ("user", "tool")
         assert place in ("alone", "between")
-        assert (kind_of_part, shape_of_part) == (kind, shape) or kind_of_part in texts
-    assert {(role, kind, shape, "alone") for role in ("user", "tool")} <= with_images
+        assert (kind_of_part == kind and shape_of_part in shapes) or kind_of_part in texts
+    assert {(role, kind, shape, "alone") for role in ("user", "tool") for shape in shapes} <= with_images
     assert set(Counter(outcomes.values())) == {"0 images", "1 images", "2 images", "blocked", "refused"}
 
 

@@ -44,8 +44,8 @@ def refuse_control_tokens(messages: Sequence[Message], processor: SafeVLMProcess
             found = sorted(token for token in special if isinstance(part, Text) and token in part.text)
             if found:
                 raise ConversationError(
-                    f"messages[{number}]: a text holds {found[0]!r}, which is a mark of this model's own and nobody's "
-                    "to type; remove it from the text"
+                    f"messages[{number}]: a text holds {found[0]!r}, which is a mark of this model's own and "
+                    "nobody's to type; remove it from the text"
                 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -78,7 +78,8 @@ def prove_lowered(
     """
     with lowered_graphs(exported, wishes, partial(calibration_batches, reference, images), judgement) as lowered:
         made = [*exported, *lowered]
-        with openvino_graphs(made) if openvino else nullcontext([]) as irs:
+        opening: AbstractContextManager[list[Exported]] = openvino_graphs(made) if openvino else nullcontext([])
+        with opening as irs:
             return prove(reference, [*made, *irs], images, judgement)
 
 

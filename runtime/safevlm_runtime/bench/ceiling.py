@@ -40,7 +40,9 @@ class CeilingRun:
         self._gemms = {kind: _bound(gemm_model(kind, self._side), provider, threads) for kind in KINDS}
         self._rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
         self._copies: list[float] = []
-        self._memory = _HostCopy(self._copied) if provider == CPU else _bound(_copy_model(self._copied), provider, None)
+        self._memory = (
+            _HostCopy(self._copied) if provider == CPU else _bound(_copy_model(self._copied), provider, None)
+        )
 
     def warm_up(self) -> None:
         """Runs everything once without keeping a figure."""

@@ -14,8 +14,10 @@ from safevlm_runtime.bench.subject import MAX_IMAGE_BYTES, Setup
 from safevlm_sdk.errors import BenchmarkError
 
 SECONDS = 600.0
+# Isolated from the environment and the working directory, it finds this package where its parent found it.
 _BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from safevlm_runtime.bench.cold_child import main; main()"
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1])\n"
+    "from safevlm_runtime.bench.cold_child import main; main()"
 )
 _TIMES = ("import_ms", "load_ms", "first_ms")
 
@@ -55,9 +57,9 @@ class ColdRun:
             found: dict[str, Any] = json.loads(done.stdout)
         except subprocess.CalledProcessError as problem:
             last = (problem.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
-            raise BenchmarkError(f"a fresh process gave no verdict ({last[:300]}); run `safevlm check` with it") from (
-                problem
-            )
+            raise BenchmarkError(
+                f"a fresh process gave no verdict ({last[:300]}); run `safevlm check` with it"
+            ) from (problem)
         except (OSError, subprocess.TimeoutExpired, ValueError) as problem:
             raise BenchmarkError(
                 f"a fresh process gave no verdict ({type(problem).__name__}); run `safevlm check` with the bundle"

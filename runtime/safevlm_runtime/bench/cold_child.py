@@ -1,4 +1,4 @@
-"""A fresh process: import, load, first verdict. Nothing but the standard library is imported before the clock runs."""
+"""A fresh process: import, load, first verdict. Only the standard library is imported before the clock runs."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def _leaves(rng: np.random.Generator, width: int, height: int) -> Image.Image:
 
 
 def _shading(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Soft light and fine texture: octaves of noise, each half as strong as the one before. float32 [height, width]."""
+    """Light and texture, float32 [height, width]: octaves of noise, each half as strong as the one before."""
     light = np.zeros((height, width), dtype=np.float32)
     columns, strength = 4, 24.0
     while columns < width // 2:

@@ -89,4 +89,6 @@ def _nodes_run(data: bytes, feeds: dict[str, Any], *, optimize: bool) -> list[di
         session = onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"], enable_fallback=0)
         session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return [event["args"] for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    return [
+        event["args"] for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+    ]

@@ -8,7 +8,7 @@ from typing import Literal
 from safevlm_sdk.errors import BenchmarkError
 from safevlm_sdk.strict import Strict, canonical_json, from_json
 
-SCHEMA_VERSION = 1
+STEPS = ("decode", "preprocess", "infer", "decide")
 MAX_BYTES = 2**28
 
 Samples = tuple[float, ...]
@@ -155,9 +155,9 @@ def load_result(path: Path) -> Result:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as problem:
-        raise BenchmarkError(f"{path}: cannot be read ({problem.strerror}); give a file of `safevlm bench --json`") from (
-            problem
-        )
+        raise BenchmarkError(
+            f"{path}: cannot be read ({problem.strerror}); give a file of `safevlm bench --json`"
+        ) from (problem)
     if len(data) > MAX_BYTES:
         raise BenchmarkError(f"{path}: has more than {MAX_BYTES} bytes; give a file of `safevlm bench --json`")
     return from_json(data.rstrip(b"\n"), Result, error=BenchmarkError, where=str(path))

@@ -54,7 +54,9 @@ def chosen_graph(bundle: Bundle, setup: Setup) -> Graph:
     """
     graph = choose_graph(bundle.manifest, GATE, provider_name(setup.provider), setup.precision)
     if graph is None:
-        raise BenchmarkError(f"bundle {bundle.manifest.name!r} has no gate graph for {setup.provider}; export it again")
+        raise BenchmarkError(
+            f"bundle {bundle.manifest.name!r} has no gate graph for {setup.provider}; export it again"
+        )
     return graph
 
 

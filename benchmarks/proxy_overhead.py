@@ -1,0 +1,260 @@
+"""What the proxy costs: latency beside the bare upstream, memory, slow connections, and four times too much load.
+
+    python benchmarks/proxy_overhead.py [--requests 200] [--soak 60] [--slow 1000] [--overload 10] [--loaded NOTE]
+
+The upstream is a server of this script that answers at once; the gate is the starter. Each of them is a process of
+its own, and asks and answers go through real sockets. Times are of this machine at this moment; compare only what
+stands in one run. Linux, for the memory of another process is read from /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from card import machine_card, print_card
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+UPSTREAM = """
+import json, sys, uvicorn
+ANSWER = json.dumps({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [
+    {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "An answer."}}]}).encode()
+HEAD = [(b"content-type", b"application/json"), (b"content-length", str(len(ANSWER)).encode())]
+async def answer(scope, receive, send):
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": HEAD})
+    await send({"type": "http.response.body", "body": ANSWER})
+uvicorn.run(answer, port=int(sys.argv[1]), log_level="error", lifespan="off", http="h11", ws="none")
+"""
+GATE = """
+import sys
+from safevlm_sdk.command import main
+sys.exit(main())
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def process(code: str, port: int, path: str, *arguments: str) -> Iterator[int]:
+    """A server in a process of its own, once it answers; gives its process id."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")])}
+    started = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], env=environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(1200):
+            if started.poll() is not None:
+                raise RuntimeError(f"the server ended with {started.returncode}")
+            with contextlib.suppress(httpx.HTTPError):
+                httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5)
+                break
+            time.sleep(0.1)
+        yield started.pid
+    finally:
+        started.send_signal(signal.SIGTERM)
+        try:
+            started.wait(30)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+def body(size: tuple[int, int] = (640, 427)) -> bytes:
+    """A chat request with one JPEG of noise and gradients, so that decoding has something to do."""
+    height, width = size[1], size[0]
+    grid = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(0).integers(0, 40, (height, width, 3))
+    pixels = np.stack([grid[0] % 200, grid[1] % 200, (grid[0] + grid[1]) % 200], axis=-1) + noise
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    url = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    content = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}).encode()
+
+
+def rss_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmRSS:"):
+            return round(int(line.split()[1]) / 1024, 1)
+    return float("nan")
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def percentiles(seconds: list[float]) -> list[float] | None:
+    """p50, p95 and p99 in milliseconds."""
+    return [round(float(one), 2) for one in np.percentile(np.array(seconds) * 1e3, (50, 95, 99))] if seconds else None
+
+
+async def ask(client: httpx.AsyncClient, data: bytes) -> tuple[int | str, float]:
+    """(status, seconds) of one request; a connection that broke has the name of its error."""
+    start = time.perf_counter()
+    try:
+        answer = await client.post(
+            "/v1/chat/completions", content=data, headers={"content-type": "application/json"}
+        )
+    except httpx.HTTPError as problem:
+        return type(problem).__name__, time.perf_counter() - start
+    return answer.status_code, time.perf_counter() - start
+
+
+def client_of(port: int, connections: int = 1) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120, limits=limits, trust_env=False)
+
+
+async def one_by_one(port: int, data: bytes, count: int) -> list[float]:
+    async with client_of(port) as client:
+        for _ in range(min(10, count)):
+            await ask(client, data)
+        found = [await ask(client, data) for _ in range(count)]
+    wrong = [status for status, _ in found if status != 200]
+    if wrong:
+        raise RuntimeError(f"answers other than 200: {Counter(wrong)}")
+    return [seconds for _, seconds in found]
+
+
+async def soak(port: int, pid: int, data: bytes, seconds: float) -> dict[str, Any]:
+    """One request after another for a while, after a warm-up of a fifth of it; memory and descriptors before and
+    after."""
+    async with client_of(port) as client:
+        count, before, end = Counter[int | str](), None, time.monotonic() + seconds
+        while time.monotonic() < end:
+            if before is None and time.monotonic() > end - 0.8 * seconds:
+                before = rss_mib(pid), descriptors(pid)
+            count[(await ask(client, data))[0]] += 1
+    after = rss_mib(pid), descriptors(pid)
+    before = before or after
+    return {
+        "seconds": seconds, "statuses": statuses(count), "rss_mib_before_after": [before[0], after[0]],
+        "descriptors_before_after": [before[1], after[1]],
+    }  # fmt: skip
+
+
+async def beside_slow(port: int, data: bytes, connections: int, count: int) -> dict[str, Any]:
+    """Requests one by one while other connections send a byte a second."""
+    writers = []
+    for number in range(connections):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        lines = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n"
+        if number % 2:
+            lines += b"content-type: application/json\r\ncontent-length: 100000\r\n\r\n{"
+        writer.write(lines)
+        writers.append(writer)
+
+    async def trickle() -> None:
+        while True:
+            await asyncio.sleep(1)
+            for writer in writers:
+                if not writer.is_closing():
+                    writer.write(b" ")
+
+    task = asyncio.ensure_future(trickle())
+    try:
+        found = await one_by_one(port, data, count)
+    finally:
+        task.cancel()
+        cut = sum(writer.is_closing() for writer in writers)
+        for writer in writers:
+            writer.close()
+    return {"connections": connections, "cut_meanwhile": cut, "ms_p50_p95_p99": percentiles(found)}
+
+
+async def overload(port: int, data: bytes, seconds: float, per_second: float) -> dict[str, Any]:
+    """Requests that begin at a steady rate, whether or not the earlier ones have ended."""
+    found: list[tuple[int | str, float]] = []
+    async with client_of(port, 4096) as client:
+
+        async def one() -> None:
+            found.append(await ask(client, data))
+
+        start, tasks = time.monotonic(), set[asyncio.Task[None]]()
+        for number in range(round(seconds * per_second)):
+            await asyncio.sleep(max(0.0, start + number / per_second - time.monotonic()))
+            tasks.add(asyncio.ensure_future(one()))
+        await asyncio.gather(*tasks)
+    count = Counter(status for status, _ in found)
+    return {
+        "per_second": round(per_second, 2),
+        "requests": len(found),
+        "statuses": statuses(count),
+        "shares": {name: round(number / len(found), 3) for name, number in statuses(count).items()},
+        "accepted_ms_p50_p95_p99": percentiles([taken for status, taken in found if status == 200]),
+        "refused_ms_p50_p95_p99": percentiles([taken for status, taken in found if status in (429, 503)]),
+    }
+
+
+def statuses(count: Counter[int | str]) -> dict[str, int]:
+    return {str(status): number for status, number in sorted(count.items(), key=str)}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    data, upstream, gate = body(), free_port(), free_port()
+    served = ["serve", "--upstream", f"http://127.0.0.1:{upstream}", "--port", str(gate), *options.serve]
+    with (
+        process(UPSTREAM, upstream, "/v1/models", str(upstream)),
+        process(GATE, gate, "/healthz", *served) as pid,
+    ):
+        bare = asyncio.run(one_by_one(upstream, data, options.requests))
+        gated = asyncio.run(one_by_one(gate, data, options.requests))
+        middle = float(np.median(gated))
+        result = {
+            "requests": options.requests,
+            "body_bytes": len(data),
+            "bare_ms_p50_p95_p99": percentiles(bare),
+            "gated_ms_p50_p95_p99": percentiles(gated),
+            "ratio_of_medians": round(middle / float(np.median(bare)), 2),
+            "added_ms_at_the_median": round((middle - float(np.median(bare))) * 1e3, 2),
+            "soak": asyncio.run(soak(gate, pid, data, options.soak)),
+            "beside_slow_connections": asyncio.run(beside_slow(gate, data, options.slow, options.requests // 4)),
+            # The gate judges in two threads, so that twice what one client gets is about what it can do.
+            "overload": asyncio.run(overload(gate, data, options.overload, 4 * 2 / middle)),
+        }
+        result["rss_mib_at_the_end"] = rss_mib(pid)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--soak", type=float, default=60.0)
+    parser.add_argument("--slow", type=int, default=1000)
+    parser.add_argument("--overload", type=float, default=10.0)
+    parser.add_argument("--loaded", default="", help="what else ran on the machine; kept in the result")
+    parser.add_argument("serve", nargs="*", help="further options of `safevlm serve`, behind --")
+    options = parser.parse_args()
+    card = machine_card() | {"load_average": os.getloadavg()[0], "beside": options.loaded or None}
+    print_card(card)
+    result = measure(options)
+    for name, value in result.items():
+        print(f"{name}: {value}")
+    print(json.dumps({"benchmark": "proxy_overhead", "card": card, "result": result}))
+
+
+if __name__ == "__main__":
+    main()
