@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from safevlm_sdk.no_telemetry import import_openvino
+from safevlm_sdk.no_telemetry import import_onnxruntime, import_openvino
 
 MODULES = ("tensorrt", "tensorrt_rtx", "openvino")
 SECONDS = 120.0
@@ -136,7 +136,7 @@ def _providers() -> dict[str, str | None]:
     if find_spec("onnxruntime") is None:
         return {}
     try:
-        ort = import_module("onnxruntime")
+        ort = import_onnxruntime()
         return {str(name): _provider_problem(ort, name) for name in ort.get_available_providers()}
     except Exception as problem:
         return {"onnxruntime": f"does not load: {_line(problem)}"}

@@ -1,13 +1,35 @@
-"""Importing OpenVINO without the message that its import sends to its makers."""
+"""Importing ONNX Runtime and OpenVINO without the messages that they send to their makers."""
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
 
+ORT_SWITCH = "ORT_DISABLE_TELEMETRY"
 REPORTER = "openvino_telemetry"
 _NOT_THERE = object()
+
+
+def keep_onnxruntime_quiet() -> None:
+    """Sets the switch that ONNX Runtime reads when it is imported, unless the operator has set it.
+
+    Otherwise its builds from 1.29 on make an identifier and a list of events in the home directory, to be sent.
+    Where the process imported it before, that has happened already.
+    """
+    os.environ.setdefault(ORT_SWITCH, "1")
+
+
+def import_onnxruntime() -> Any:
+    """The module `onnxruntime`, imported with its reporter switched off.
+
+    Raises:
+        ImportError: It is not installed.
+        Exception: It is installed and does not load.
+    """
+    keep_onnxruntime_quiet()
+    return import_module("onnxruntime")
 
 
 def import_openvino() -> Any:

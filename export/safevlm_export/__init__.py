@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from safevlm_sdk.no_telemetry import keep_onnxruntime_quiet
+
 if TYPE_CHECKING:
     from safevlm_export.classifier.export import export_from_hf, export_from_onnx
     from safevlm_export.export import ExportOptions, export_checkpoint
@@ -23,6 +25,10 @@ _HOMES = {
 }
 
 __all__ = ["ExportOptions", "ExportReport", "export_checkpoint", "export_from_hf", "export_from_onnx"]
+
+
+# Modules of this package import ONNX Runtime when they are imported: the switch must stand before.
+keep_onnxruntime_quiet()
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ from safevlm_sdk.errors import (
     SafeVLMError,
 )
 from safevlm_sdk.manifest import Graph, TensorSpec
+from safevlm_sdk.no_telemetry import import_onnxruntime
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -151,7 +152,7 @@ def resolve_provider(wish: str) -> str:
 def _ort() -> Any:
     _check_packages()
     try:
-        import onnxruntime
+        return import_onnxruntime()
     except ImportError as problem:
         raise MissingExtra("onnxruntime", "cpu") from problem
     except Exception as problem:  # a broken installation fails in any way it likes
@@ -159,7 +160,6 @@ def _ort() -> Any:
             f"onnxruntime is installed but does not load ({type(problem).__name__}); run: "
             "pip install --force-reinstall onnxruntime"
         ) from problem
-    return onnxruntime
 
 
 def _check_packages() -> None:

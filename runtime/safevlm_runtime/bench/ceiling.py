@@ -11,6 +11,7 @@ from safevlm_runtime.bench.one_node import BFLOAT16, FLOAT, FLOAT16, INT8, INT32
 from safevlm_runtime.bench.result import Ceiling
 from safevlm_runtime.ort_backend import resolve_provider
 from safevlm_sdk.errors import SafeVLMError
+from safevlm_sdk.no_telemetry import import_onnxruntime
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 KINDS = ("fp32", "fp16", "bf16", "int8")
@@ -132,7 +133,7 @@ class _BoundRun:
 
 def _bound(model: bytes, provider: str, threads: int | None) -> _BoundRun | None:
     """None where ONNX Runtime has no kernel for it there."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _ERRORS_ONLY + 1

@@ -16,8 +16,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 MOST = 24  # files of the user's own
 
 _QUALITY = 90
-_LEAVES = 1500
-_NOISE = 2.5  # standard deviation of what a sensor adds, of 255
+_LEAVES = 4900  # per million pixels
+_SMALLEST = 5.0  # radius, in pixels
+_NOISE = 3.5  # standard deviation of what a sensor adds, of 255
 
 
 def own_pictures(folder: Path) -> list[Path]:
@@ -63,13 +64,13 @@ def draw_picture(width: int, height: int) -> Image.Image:
 def _leaves(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     picture = Image.new("RGB", (width, height), (110, 105, 95))
     pen = ImageDraw.Draw(picture)
-    smallest, largest = 0.008 * width, 0.3 * width
+    count, smallest, largest = round(_LEAVES * width * height / 1e6), _SMALLEST, 0.3 * width
     # Numbers of discs fall with the third power of the radius, so that every scale covers the same area.
-    share = rng.random(_LEAVES)
+    share = rng.random(count)
     radii = (smallest**-2 - share * (smallest**-2 - largest**-2)) ** -0.5
-    places = rng.random((_LEAVES, 2)) * (width, height)
-    lights = rng.uniform(25, 230, _LEAVES)
-    tints = rng.normal(0, 14, (_LEAVES, 3))
+    places = rng.random((count, 2)) * (width, height)
+    lights = rng.uniform(25, 230, count)
+    tints = rng.normal(0, 14, (count, 3))
     for radius, (x, y), colour in zip(radii, places, lights[:, None] + tints, strict=True):
         red, green, blue = (int(value) for value in np.clip(colour, 0, 255))
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(red, green, blue))

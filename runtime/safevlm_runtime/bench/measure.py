@@ -101,8 +101,8 @@ def run_bench(plan: Plan) -> Result:
 
 
 def turn(count: int, lap: int) -> list[int]:
-    """In what order things take their turn: another one begins each round, and every other round goes backwards."""
-    row = [(start + lap) % count for start in range(count)]
+    """In what order things take their turn: every second round is the one before, backwards; then another begins."""
+    row = [(start + lap // 2) % count for start in range(count)]
     return row[::-1] if lap % 2 else row
 
 

@@ -13,12 +13,23 @@ import numpy as np
 
 from safevlm_runtime.bench.result import Operations
 from safevlm_sdk.manifest import Graph
+from safevlm_sdk.no_telemetry import import_onnxruntime
 
 Shape = Sequence[int]
 
-_CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")
-_PRODUCTS = ("MatMul", "MatMulInteger", "QLinearMatMul", "MatMulNBits")
-_OTHERS = ("Einsum", "LSTM", "GRU", "RNN", "MultiHeadAttention", "GroupQueryAttention", "DeformConv")
+_CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "FusedConv")
+_PRODUCTS = (
+    "MatMul",
+    "MatMulInteger",
+    "QLinearMatMul",
+    "MatMulNBits",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+)
+_OTHERS = (
+    *("Einsum", "LSTM", "GRU", "RNN", "DeformConv", "MultiHeadAttention", "GroupQueryAttention"),
+    *("PackedAttention", "QAttention", "QGemm", "FusedMatMul", "FusedGemm", "SparseToDenseMatMul"),
+)
 _SILENT = 4
 
 
@@ -75,7 +86,7 @@ def _shapes(listed: Sequence[dict[str, Shape]]) -> list[Shape]:
 
 def _nodes_run(data: bytes, feeds: dict[str, Any], *, optimize: bool) -> list[dict[str, Any]]:
     """What ONNX Runtime's profile says of each node of one run."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     levels = onnxruntime.GraphOptimizationLevel
     settings = onnxruntime.SessionOptions()

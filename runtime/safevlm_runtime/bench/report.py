@@ -84,8 +84,8 @@ def _ceiling_lines(result: Result, ceiling: Ceiling) -> Iterator[str]:
     yield f"ceiling: GEMM in Gop/s: {rates}; copy {copy} ({where})"
     floors = floors_ms(result, ceiling.threads)
     if floors is not None:
-        compute, move = floors
-        yield f"at the ceiling a view takes {compute:.2f} ms to compute; {move:.2f} ms to move without caches ({where})"
+        least = f"{floors[0]:.2f} ms to compute; {floors[1]:.2f} ms to move without caches"
+        yield f"at the ceiling a view takes {least} ({where})"
 
 
 def _row(result: Result, case: Case) -> tuple[str, ...]:
