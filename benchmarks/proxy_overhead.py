@@ -33,6 +33,7 @@ from card import machine_card, print_card
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+LEAST = 300  # requests of an overload: far more than may wait
 UPSTREAM = """
 import json, sys, uvicorn
 ANSWER = json.dumps({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [
@@ -61,9 +62,7 @@ def free_port() -> int:
 def process(code: str, port: int, path: str, *arguments: str) -> Iterator[int]:
     """A server in a process of its own, once it answers; gives its process id."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")])}
-    started = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], env=environment, stdout=subprocess.DEVNULL
-    )
+    started = subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, stdout=subprocess.DEVNULL)
     try:
         for _ in range(1200):
             if started.poll() is not None:
@@ -115,9 +114,7 @@ async def ask(client: httpx.AsyncClient, data: bytes) -> tuple[int | str, float]
     """(status, seconds) of one request; a connection that broke has the name of its error."""
     start = time.perf_counter()
     try:
-        answer = await client.post(
-            "/v1/chat/completions", content=data, headers={"content-type": "application/json"}
-        )
+        answer = await client.post("/v1/chat/completions", content=data, headers={"content-type": "application/json"})
     except httpx.HTTPError as problem:
         return type(problem).__name__, time.perf_counter() - start
     return answer.status_code, time.perf_counter() - start
@@ -194,7 +191,7 @@ async def overload(port: int, data: bytes, seconds: float, per_second: float) ->
             found.append(await ask(client, data))
 
         start, tasks = time.monotonic(), set[asyncio.Task[None]]()
-        for number in range(round(seconds * per_second)):
+        for number in range(max(round(seconds * per_second), LEAST)):
             await asyncio.sleep(max(0.0, start + number / per_second - time.monotonic()))
             tasks.add(asyncio.ensure_future(one()))
         await asyncio.gather(*tasks)

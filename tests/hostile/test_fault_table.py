@@ -12,22 +12,23 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("fault_cells.py")
+FOLDER = Path(__file__).parent
 
 
-def loaded():
-    spec = importlib.util.spec_from_file_location("fault_cells", SCRIPT)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+def loaded(name):
+    """A module beside this one, as the script imports it."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-table = loaded()
+shared, table = loaded("fault_world"), loaded("fault_cells")
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    with contextlib.closing(table.World(tmp_path_factory.mktemp("faults"))) as made:
+    with contextlib.closing(shared.World(tmp_path_factory.mktemp("faults"))) as made:
         yield made
 
 
@@ -39,7 +40,11 @@ def test_a_fault_on_a_way_in(world, fault, way):
 def test_the_same_without_asserts():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-O", str(SCRIPT)], env=environment, capture_output=True, text=True, timeout=280
+        [sys.executable, "-O", str(FOLDER / "fault_cells.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
     cells = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(cell["fault"], cell["way"]) for cell in cells] == table.CELLS, done.stderr[-3000:]
@@ -52,5 +57,5 @@ def test_a_cell_can_break(world, monkeypatch):
     open_gate = table.Fault(error="output_not_finite", lie=lambda outputs: outputs)
     monkeypatch.setitem(table.FAULTS, "nothing", open_gate)
     for way in table.WAYS:
-        with pytest.raises(table.CellBroken, match="allowed"):
+        with pytest.raises(shared.CellBroken, match="allowed"):
             table.run_cell(world, "nothing", way)

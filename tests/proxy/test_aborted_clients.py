@@ -8,6 +8,7 @@ import json
 import os
 import random
 import socket
+import stat
 import struct
 import time
 
@@ -62,9 +63,9 @@ def tasks_of(proxy):
 def sockets():
     """Descriptors of this process that are sockets."""
     found = 0
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir("/dev/fd"):
         with contextlib.suppress(OSError):
-            found += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+            found += stat.S_ISSOCK(os.fstat(int(name)).st_mode)
     return found
 
 
