@@ -58,7 +58,7 @@ class Graph(Strict, frozen=True, omit_defaults=True):
             them) or "tensorrt" (what its parser takes); no other runtime chooses a graph made for TensorRT.
         weights: A second file, with the weights, where the backend's format has one.
         proven_on: What ran the graph in its proof, as "ONNX Runtime 1.31.1, CPU x86_64 avx512_vnni".
-        exporter: What of PyTorch wrote the graph that this one was made of: "tracer" ran its tower once, on one image.
+        exporter: What of PyTorch wrote the graph this one was made of: "tracer" ran its tower once, on one image.
         kept_fp32: Layers that stayed float32 in a graph of lower precision because they changed its decisions.
     """
 

@@ -71,26 +71,29 @@ def export_graph(source: Source, *, identity: dict[str, str], opset: int = MIN_O
             raise
         first = problem
     try:
-        alone, model = _traced(source, opset)
+        alone, model = traced(source, opset)
     except ExportError as problem:
         raise ExportError(f"{first}; and with a traced tower: {problem}") from problem
-    model = shared(model) if source.repeats else model
     tidy(model, identity)
     return OnnxGraph(source=alone, data=serialised(model, source.role), exporter="tracer")
 
 
-def _traced(source: Source, opset: int) -> tuple[Source, onnx.ModelProto]:
-    """The source for one image, and its graph: the tower by the tracer, what comes after it by `torch.export`."""
-    if opset > TRACER_MAX_OPSET:
-        raise ExportError(f"the tracer writes opset {MIN_OPSET} to {TRACER_MAX_OPSET}, not {opset}")
+def traced(source: Source, opset: int) -> tuple[Source, onnx.ModelProto]:
+    """The source for one image, and its graph: the tower by the tracer, what comes after it by `torch.export`.
+
+    Raises:
+        ExportError: There is no tower, or it cannot be traced; or the opset is newer than the tracer.
+    """
     if source.in_two is None:
         raise ExportError(f"{source.role}: has no tower to trace")
-    tower, rest = (None if part is None else one_image(part) for part in source.in_two)
-    alone = one_image(source)
-    model = _trace(tower or alone, opset)
-    if rest is None:
-        return alone, model
-    return alone, joined(model, captured(rest, opset), through=rest.inputs[0].name, keep=True)
+    if opset > TRACER_MAX_OPSET:
+        raise ExportError(f"the tracer writes opset {MIN_OPSET} to {TRACER_MAX_OPSET}, not {opset}")
+    tower, rest = source.in_two
+    model = _trace(one_image(tower), opset)
+    if rest is not None:
+        after = captured(one_image(rest), opset)
+        model = joined(model, after, through=rest.inputs[0].name, keep=True)
+    return one_image(source), shared(model) if source.repeats else model
 
 
 def one_image(source: Source) -> Source:

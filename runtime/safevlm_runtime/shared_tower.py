@@ -110,7 +110,7 @@ def _plain(runtime: Runtime, taken: Any) -> Raster | None:
     """The raster of an image that is one opaque picture; None for any other, and for none."""
     try:
         raster = runtime.raster(taken)
-    except ImageError:
+    except Exception:  # whatever it was, judging the pixels meets it again and makes it a failed verdict
         return None
     return raster if len(raster.frames) == 1 and not raster.frames[0].variants else None
 

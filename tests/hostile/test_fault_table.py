@@ -37,6 +37,7 @@ def test_a_fault_on_a_way_in(world, fault, way):
     table.run_cell(world, fault, way)
 
 
+@pytest.mark.slow
 def test_the_same_without_asserts():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
