@@ -17,8 +17,8 @@ else
 	@$(DEMO)/bin/safevlm check $(IMAGES) --report demo/report.html || test $$? -eq 10
 endif
 
-test: $(DEV)/.installed ## every test that needs no GPU
-	$(DEV)/bin/python -m pytest
+test: $(DEV)/.installed ## every test that needs no GPU, in as many processes as there are cores, up to four
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-browser: $(DEV)/.installed ## the page, in a real Chromium: apt-get install chromium chromium-driver
 	$(DEV)/bin/python -m pytest tests/browser -m browser

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,6 +37,10 @@ def serve(
         bool | None, typer.Option("--isolate/--no-isolate", help="Decode in a child process. [yes, where it can]")
     ] = None,
     log: Annotated[Path | None, typer.Option(help="Append one JSON line per verdict to this file.")] = None,
+    log_errors: Annotated[
+        Literal["block", "count"],
+        typer.Option(help="A line that cannot be written: block lets nothing go on, count only counts it."),
+    ] = "block",
     upstream_check: Annotated[
         bool, typer.Option("--upstream-check/--no-upstream-check", help="Refuse to start without the upstream.")
     ] = True,
@@ -68,6 +72,7 @@ def serve(
         port=port,
         workers=workers,
         decision_log=None if log is None else str(log),
+        log_errors=log_errors,
     )
     import_module("safevlm_runtime.proxy.server").serve(
         settings, check_upstream=upstream_check, say=lambda line: typer.echo(printable(line), err=True)

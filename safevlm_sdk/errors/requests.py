@@ -106,10 +106,18 @@ class GateFailed(RequestError):
 
 
 class Overloaded(RequestError):
-    """Every place is taken; the same request may succeed a second later."""
+    """Too much work waits already; the same request may succeed later.
+
+    Attributes:
+        retry_after: Whole seconds after which it may.
+    """
 
     code = "overloaded"
     status = 429
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class UpstreamFailed(RequestError):

@@ -275,7 +275,7 @@ class NoMeter:
 
 def test_whoever_goes_away_keeps_the_place_until_the_work_is_done():
     async def run():
-        admission = Admission(running=1, waiting=1, meter=NoMeter())
+        admission = Admission(running=1, waiting=1, wait_seconds=1.0, meter=NoMeter())
         hold, done = threading.Event(), []
         first = asyncio.ensure_future(admission.run(lambda: hold.wait(20)))
         second = asyncio.ensure_future(admission.run(lambda: done.append("second")))

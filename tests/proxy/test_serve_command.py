@@ -12,6 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -34,10 +36,15 @@ def environment():
 
 
 @pytest.fixture
-def serve(environment, spy):
+def running():
+    """The processes that `serve` has started."""
+    return []
+
+
+@pytest.fixture
+def serve(environment, spy, running):
     """Starts the command and gives its address and what it said."""
     spy.clear()
-    running = []
 
     def start(*options):
         process = subprocess.Popen(
@@ -73,13 +80,28 @@ def card():
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def next_line(process):
+    """What it says next; nothing, and its end, if it does not."""
+    timer = threading.Timer(60, process.terminate)
+    timer.start()
+    try:
+        return process.stderr.readline()
+    finally:
+        timer.cancel()
+
+
+def policy(name, action):
+    """A policy with one action for every level."""
+    actions = "".join(f'{level} = "{action}"\n' for level in ("low", "medium", "high"))
+    head = f'schema = 1\nname = "{name}"\nuncovered = "allow"\n'
+    return f"{head}[actions.privacy]\n{actions}[actions.politics]\n{actions}"
+
+
 @pytest.fixture
 def strict(tmp_path):
     """A policy that blocks every level."""
     path = tmp_path / "policy.toml"
-    actions = 'low = "block"\nmedium = "block"\nhigh = "block"\n'
-    head = 'schema = 1\nname = "strict"\nuncovered = "allow"\n'
-    path.write_text(f"{head}[actions.privacy]\n{actions}[actions.politics]\n{actions}")
+    path.write_text(policy("strict", "block"))
     return path
 
 
@@ -145,6 +167,46 @@ def test_several_workers_serve_one_port(serve, encode):
             line for client in clients for line in client.get("/metrics").text.splitlines() if 'entry="proxy"' in line
         }
     assert told == {'safevlm_verdicts_total{action="allow",category="safe",entry="proxy",level="none"} 8.0'}
+
+
+def test_a_hangup_puts_the_policy_in_force_as_it_is_now_and_a_broken_one_changes_nothing(
+    serve, running, strict, card
+):
+    address, _ = serve("--starter", "--no-isolate", "--policy", str(strict))
+
+    def hang_up(client, text):
+        strict.write_text(text)
+        running[0].send_signal(signal.SIGHUP)
+        said = next_line(running[0])
+        action = client.post("/v1/check", json={"image": card}).json()["action"]
+        return said, list(client.get("/readyz").json()["policies"].values()), action
+
+    with httpx.Client(base_url=address, timeout=60) as client:
+        assert client.post("/v1/check", json={"image": card}).json()["action"] == "block"
+        said, names, action = hang_up(client, policy("gentle", "caution"))
+        assert f"policy {strict} is in force: gentle sha256:" in said
+        assert (names, action) == (["gentle"], "caution")
+        for broken in ("schema = ", policy("worse", "explode")):
+            said, names, action = hang_up(client, broken)
+            assert f"policy {strict} was refused (policy_" in said
+            assert (names, action) == (["gentle"], "caution")
+        shown = [line for line in client.get("/metrics").text.splitlines() if "safevlm_policy_info{" in line]
+    assert len(shown) == 1
+    assert 'name="gentle"' in shown[0]
+
+
+def test_a_hangup_reaches_every_worker(serve, running, environment, strict, tmp_path):
+    environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / "metrics")
+    (tmp_path / "metrics").mkdir()
+    serve("--starter", "--no-isolate", "--workers", "2", "--policy", str(strict))
+    for _ in range(2400):  # each worker has files of its own there once it answers signals
+        if len({path.stem.rpartition("_")[2] for path in (tmp_path / "metrics").iterdir()}) == 2:
+            break
+        time.sleep(0.025)
+    strict.write_text(policy("gentle", "caution"))
+    running[0].send_signal(signal.SIGHUP)
+    said = [next_line(running[0]) for _ in range(2)]
+    assert all("is in force: gentle" in line for line in said), said
 
 
 def test_a_wrong_bundle_is_one_clear_line(refused, spy, tmp_path):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import math
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 
 from safevlm_sdk.errors import EngineUnavailable, Overloaded
 
 Result = TypeVar("Result")
+_WEIGHT: Final = 0.125
+"""Of the newest job in the smoothed time of a job, as for the round trips of TCP."""
 
 
 class Meter(Protocol):
@@ -22,15 +27,43 @@ class Meter(Protocol):
         """One more or one less runs."""
 
 
+def smoothed(before: float | None, seconds: float) -> float:
+    """The smoothed time of a job after one that took so long; None before the first."""
+    return seconds if before is None else before + _WEIGHT * (seconds - before)
+
+
+def expected_wait(waiting: int, workers: int, job_seconds: float | None) -> float:
+    """Seconds until those that wait have begun; 0 as long as no job has ended, whose time could be known.
+
+    Nobody waits while a worker is free, so that however long jobs take, a bound on this leaves no worker idle.
+    """
+    return waiting / workers * (job_seconds or 0.0)
+
+
 class Admission:
     """Runs jobs in a few threads, in the order in which they come; used from one event loop.
+
+    A job is taken on while a place is free and the wait that is expected, by the smoothed time of the jobs that have
+    ended, is short: a queue that is bounded by its length alone lets slow jobs wait for seconds.
 
     A job whose caller has gone keeps its place until its turn, so that going away early gains nothing, and then ends
     at once if it has not begun.
     """
 
-    def __init__(self, *, running: int, waiting: int, meter: Meter) -> None:
+    def __init__(
+        self,
+        *,
+        running: int,
+        waiting: int,
+        wait_seconds: float,
+        meter: Meter,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._meter = meter
+        self._clock = clock
+        self._workers = running
+        self._wait_seconds = wait_seconds
+        self._job_seconds: float | None = None
         self._pool = ThreadPoolExecutor(running, thread_name_prefix="safevlm-judge")
         self._most = running + waiting
         self._open = 0
@@ -41,34 +74,48 @@ class Admission:
         """Jobs that run or wait."""
         return self._open
 
-    async def run(self, job: Callable[[], Result]) -> Result:
-        """The result of a job.
+    def check(self) -> None:
+        """Does nothing if a job would be taken on now.
 
         Raises:
-            Overloaded: Every place is taken.
+            Overloaded: Every place is taken, or it would have to wait for too long.
             EngineUnavailable: The server is going down.
         """
         if self._closed:
             raise EngineUnavailable("the gate is shutting down; ask another instance")
-        if self._open >= self._most:
-            raise Overloaded("every place of the gate is taken; ask again in a second")
+        wait = expected_wait(max(0, self._open - self._workers), self._workers, self._job_seconds)
+        if self._open >= self._most or wait > self._wait_seconds:
+            seconds = max(1, math.ceil(wait))
+            raise Overloaded(f"too many requests wait for the gate; ask again in {seconds} s", retry_after=seconds)
+
+    async def run(self, job: Callable[[], Result]) -> Result:
+        """The result of a job, which runs in the context of its caller.
+
+        Raises:
+            Overloaded: See `check`.
+            EngineUnavailable: See `check`.
+        """
+        self.check()
         gone = False
+        taken: list[float] = []
 
         def begin() -> Result | None:
             self._meter.waiting(-1)
             if gone:
                 return None
             self._meter.judging(1)
+            start = self._clock()
             try:
                 return job()
             finally:
+                taken.append(self._clock() - start)
                 self._meter.judging(-1)
 
         loop = asyncio.get_running_loop()
         self._open += 1
         self._meter.waiting(1)
-        future = self._pool.submit(begin)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
+        future = self._pool.submit(contextvars.copy_context().run, begin)  # spans lie below the caller's
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave, taken))
         try:
             # Shielded: a cancelled job would leave its place while its work still waits in the pool.
             found = await asyncio.shield(asyncio.wrap_future(future))
@@ -82,5 +129,7 @@ class Admission:
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _leave(self) -> None:
+    def _leave(self, taken: list[float]) -> None:
         self._open -= 1
+        for seconds in taken:  # none of a job that did not begin
+            self._job_seconds = smoothed(self._job_seconds, seconds)

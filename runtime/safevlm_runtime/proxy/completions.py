@@ -66,6 +66,7 @@ class Completions:
         check_head(request)
         if media_type(request) != JSON:
             raise BodyEncoding(f"the body must be {JSON}")
+        self.gateway.admission.check()  # before the body: what would be refused need not be sent
         limits = self.gateway.settings.limits
         with self.gateway.buffered.body() as body:
             await read_body(request, body, limits, limits.body_bytes)

@@ -81,7 +81,7 @@ def error_response(problem: Exception) -> JsonResponse:
     """The error in the form in which OpenAI's interface reports errors."""
     status, code, message = status_of(problem)
     kind = "invalid_request_error" if status < 500 and status != 429 else "server_error"
-    headers = {"retry-after": "1"} if status in (429, 503) else {}
+    headers = {"retry-after": str(getattr(problem, "retry_after", 1))} if status in (429, 503) else {}
     allowed = getattr(problem, "allowed", None)
     if allowed is not None:
         headers["allow"] = ", ".join(allowed)

@@ -55,9 +55,9 @@ def coverage_of(runtime: Any) -> Coverage:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Gateway:
-    """The parts that requests share."""
+    """The parts that requests share; `coverage` alone changes, when another policy is put in force."""
 
     settings: Settings
     gate: Gate
@@ -67,6 +67,11 @@ class Gateway:
     upstream: Upstream
     remote: RemoteImages
     metrics: Metrics
+
+    def cover(self, coverage: Coverage) -> None:
+        """Says from now on that this is what the gate looks for, in answers and metrics."""
+        self.coverage = coverage
+        self.metrics.describe(provider=coverage.provider, bundles=coverage.bundles, policies=coverage.policies)
 
     async def close(self) -> None:
         """Takes no further work and closes connections."""
@@ -98,15 +103,18 @@ def open_gateway(
     """
     limits = settings.limits
     metrics = Metrics(coverage.covered)
-    metrics.describe(provider=coverage.provider, bundles=coverage.bundles, policies=coverage.policies)
     hosts = frozenset(check_host(host) for host in settings.image_hosts)
-    return Gateway(
+    gateway = Gateway(
         settings=settings,
         gate=Gate(screener=screener, observers=(metrics, *observers), source=settings.source),
         coverage=coverage,
-        admission=Admission(running=limits.judging, waiting=limits.waiting, meter=metrics),
+        admission=Admission(
+            running=limits.judging, waiting=limits.waiting, wait_seconds=limits.wait_seconds, meter=metrics
+        ),
         buffered=Buffered(limits.buffered_bytes),
         upstream=Upstream(settings) if upstream is None else upstream,
         remote=RemoteImages(hosts=hosts, max_bytes=limits.image_bytes) if remote is None else remote,
         metrics=metrics,
     )
+    gateway.cover(coverage)
+    return gateway

@@ -115,6 +115,7 @@ async def _answer(
     gateway: Gateway, scope: Scope, receive: Receive, send: Answering, judge: Callable[[bytearray, str], Any]
 ) -> None:
     request, request_id, limits = Request(scope, receive), uuid.uuid4().hex, gateway.settings.limits
+    gateway.admission.check()  # before the body: what would be refused need not be sent
     most = limits.body_bytes if media_type(request) == JSON else limits.image_bytes
     with gateway.buffered.body() as body:
         await read_body(request, body, limits, most)

@@ -13,18 +13,19 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.supervisors import Multiprocess
 
 from safevlm_runtime import Runtime
 from safevlm_runtime.observer import Observer
 from safevlm_runtime.proxy.app import make_app
 from safevlm_runtime.proxy.connection import PatientConnection
 from safevlm_runtime.proxy.gateway import Coverage, Gateway, coverage_of, open_gateway
+from safevlm_runtime.proxy.reloading import Workers, on_hangup, read_policy_again
 from safevlm_runtime.proxy.remote_images import check_host
 from safevlm_runtime.proxy.settings import Settings
 from safevlm_runtime.proxy.upstream import probe
 from safevlm_runtime.telemetry.decision_log import DecisionLog
-from safevlm_sdk.errors import EngineUnavailable, ListenError
+from safevlm_runtime.telemetry.spans import Spans
+from safevlm_sdk.errors import EngineUnavailable, ListenError, MissingExtra
 
 GRACE_SECONDS = 10
 STOP_SECONDS = 2
@@ -58,7 +59,7 @@ def serve(settings: Settings, *, check_upstream: bool, say: Callable[[str], None
             runtime.close()  # each worker process has its own
             config = server_config(settings, functools.partial(worker_app, settings), factory=True)
             with shared_metrics():
-                Multiprocess(config, [listener]).run()
+                Workers(config, [listener]).run()
 
 
 @contextmanager
@@ -83,18 +84,35 @@ def worker_app(settings: Settings) -> ASGIApp:
 @asynccontextmanager
 async def shared(settings: Settings, runtime: Runtime | None) -> AsyncIterator[Gateway]:
     """What the requests of this process share; a runtime that is given stays open."""
-    judge = load(settings) if runtime is None else runtime
-    log = None if settings.decision_log is None else DecisionLog(settings.decision_log)
-    observers: tuple[Observer, ...] = () if log is None else (log,)
-    gateway = open_gateway(settings, judge, coverage_of(judge), observers)
+    # First of all: a signal that comes while the rest is loaded is answered once that is done.
+    with on_hangup(lambda: read_policy_again(settings.policy, judge, gateway)):
+        judge = load(settings) if runtime is None else runtime
+        log = decision_log(settings, lambda: gateway.metrics.log_line_lost())
+        observers: tuple[Observer, ...] = () if log is None else (log,)
+        gateway = open_gateway(settings, judge, coverage_of(judge), (*observers, *tracing()))
+        try:
+            yield gateway
+        finally:
+            await gateway.close()
+            if log is not None:
+                log.close()
+            if runtime is None:
+                judge.close()
+
+
+def decision_log(settings: Settings, on_lost: Callable[[], None]) -> DecisionLog | None:
+    """The log that the settings name, if they name one; see `DecisionLog`."""
+    if settings.decision_log is None:
+        return None
+    return DecisionLog(settings.decision_log, on_error=settings.log_errors, on_lost=on_lost)
+
+
+def tracing() -> tuple[Observer, ...]:
+    """Spans for OpenTelemetry where it is installed; they go where the process's tracer provider sends them."""
     try:
-        yield gateway
-    finally:
-        await gateway.close()
-        if log is not None:
-            log.close()
-        if runtime is None:
-            judge.close()
+        return (Spans(),)
+    except MissingExtra:
+        return ()
 
 
 def load(settings: Settings) -> Runtime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from safevlm_sdk.errors import OptionError
 
@@ -23,6 +23,7 @@ class ProxyLimits:
         image_bytes: Of one image.
         judging: Requests of one worker process whose images are judged at one time.
         waiting: Requests that wait for that; further ones are told to come again.
+        wait_seconds: That a request may be expected to wait for that; it is told to come again where it is longer.
         connect_seconds: To the upstream.
         answer_seconds: Without a byte from the upstream; a long answer that is not streamed comes at once.
         answer_bytes: Of an answer that is not streamed, and of one event of a stream.
@@ -36,6 +37,7 @@ class ProxyLimits:
     image_bytes: int = 10 * 2**20
     judging: int = 2
     waiting: int = 64
+    wait_seconds: float = 0.25
     connect_seconds: float = 5.0
     answer_seconds: float = 600.0
     answer_bytes: int = 32 * 2**20
@@ -61,6 +63,7 @@ class Settings:
         port: To listen on; 0 takes a free one.
         workers: Processes.
         decision_log: File that gets one line per verdict.
+        log_errors: What a line that cannot be written does: "block" lets nothing go on, "count" only counts it.
         limits: Of requests.
     """
 
@@ -78,6 +81,7 @@ class Settings:
     port: int = 8787
     workers: int = 1
     decision_log: str | None = None
+    log_errors: Literal["block", "count"] = "block"
     limits: ProxyLimits = field(default_factory=ProxyLimits)
 
     def __post_init__(self) -> None:

@@ -21,6 +21,8 @@ RETURNED_PREFIXES: Final = ("x-ratelimit-",)
 BROKEN: Final[tuple[type[Exception], ...]] = (httpx.HTTPError, httpx.StreamError)
 _FRESH_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 2.0
+_FIRST_PROBE_SECONDS: Final = 15.0
+"""Some servers look through their models when they are asked for the first time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -132,19 +134,19 @@ def forwarded(headers: Headers) -> dict[str, str]:
     return found | {"accept-encoding": "identity", "user-agent": "safevlm-proxy"}
 
 
-async def answers(client: httpx.AsyncClient, api: str) -> bool:
+async def answers(client: httpx.AsyncClient, api: str, seconds: float = _PROBE_SECONDS) -> bool:
     """Whether an upstream answers anything but a server error; it may well want a key."""
     try:
-        response = await client.get(f"{api}/models", timeout=_PROBE_SECONDS)
+        response = await client.get(f"{api}/models", timeout=seconds)
     except httpx.HTTPError:
         return False
     return response.status_code < 500
 
 
-async def probe(settings: Settings) -> bool:
-    """Whether the upstream answers, asked once with a connection of its own."""
-    async with _client(settings.limits) as client:
-        return await answers(client, settings.api)
+async def probe(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> bool:
+    """Whether the upstream answers, asked once with a connection of its own and with patience."""
+    async with _client(settings.limits, transport) as client:
+        return await answers(client, settings.api, _FIRST_PROBE_SECONDS)
 
 
 def _client(limits: ProxyLimits, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:

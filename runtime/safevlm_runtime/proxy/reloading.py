@@ -1,0 +1,67 @@
+"""SIGHUP: another policy is put in force without a restart, in every worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from uvicorn.supervisors import Multiprocess
+
+from safevlm_runtime import Runtime
+from safevlm_runtime.proxy.exchange import LOG
+from safevlm_runtime.proxy.gateway import Gateway, coverage_of
+from safevlm_sdk.errors import SafeVLMError
+
+
+def read_policy_again(policy: str | None, runtime: Runtime, gateway: Gateway) -> None:
+    """Puts the policy file as it is now in force; one that is refused is logged, and the old one stays.
+
+    Args:
+        policy: The file; None when the bundles' own policies are in force.
+        runtime: Judges by it.
+        gateway: Says so.
+    """
+    if policy is None:
+        LOG.warning("SIGHUP: there is no --policy to read again")
+        return
+    try:
+        runtime.reload_policy(policy)
+    except SafeVLMError as problem:
+        LOG.error("policy %s was refused (%s: %s); the old one stays in force", policy, problem.code, problem)
+        return
+    gateway.cover(coverage_of(runtime))
+    for digest, name in gateway.coverage.policies.items():
+        LOG.warning("policy %s is in force: %s %s", policy, name, digest)
+
+
+@contextmanager
+def on_hangup(action: Callable[[], None]) -> Iterator[None]:
+    """Within the block every SIGHUP calls it in the running event loop, that of the main thread.
+
+    Where there is no such signal, nothing does.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, action)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+class Workers(Multiprocess):
+    """Worker processes that are told of SIGHUP, where uvicorn's own would be started anew."""
+
+    def handle_hup(self) -> None:
+        """Hands it on; one that is still starting ends of it, and is started again with the policy as it is now."""
+        if sys.platform == "win32":
+            return
+        for process in self.processes:
+            if process.pid is not None and process.exitcode is None:
+                os.kill(process.pid, signal.SIGHUP)
