@@ -219,6 +219,9 @@ class Known:
 class AtOnce:
     """Does the work in the event loop's thread: ten thousand changes of threads would test the machine."""
 
+    def check(self):
+        """There is always a place."""
+
     async def run(self, job):
         return job()
 

@@ -86,6 +86,9 @@ class Known:
 class AtOnce:
     """Works in the event loop's thread."""
 
+    def check(self):
+        """There is always a place."""
+
     async def run(self, job):
         return job()
 
