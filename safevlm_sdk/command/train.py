@@ -24,3 +24,4 @@ def train(
     needs("train", "torch", "transformers", "safetensors", "scipy")
     checkpoint = import_module("safevlm_training.train").train(recipe, seed=seed, out=out)
     typer.echo(f"checkpoint: {checkpoint}")
+    import_module("safevlm_training.leaving").leave()
