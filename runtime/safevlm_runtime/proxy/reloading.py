@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -40,11 +41,11 @@ def read_policy_again(policy: str | None, runtime: Runtime, gateway: Gateway) ->
 
 @contextmanager
 def on_hangup(action: Callable[[], None]) -> Iterator[None]:
-    """Within the block every SIGHUP calls it in the running event loop, that of the main thread.
+    """Within the block every SIGHUP calls it in the running event loop.
 
-    Where there is no such signal, nothing does.
+    Where there is no such signal, or in another thread than the main one, nothing does.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
