@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from safevlm_runtime.contract import choose_graph
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.bundle.contract import choose_graph
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_sdk import Runtime, Verdict
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE
 from safevlm_sdk.preprocess import preprocess

@@ -43,8 +43,8 @@ from safevlm_export.proof_images import synthetic_images
 from safevlm_export.proving import opened_graph
 from safevlm_export.to_openvino import to_ir
 from safevlm_export.tracing import export_graph
-from safevlm_runtime.openvino_backend import OpenvinoBackend, load_openvino
-from safevlm_runtime.ort_backend import OrtBackend, SessionOptions
+from safevlm_runtime.backends.openvino_backend import OpenvinoBackend, load_openvino
+from safevlm_runtime.backends.ort_backend import OrtBackend, SessionOptions
 from safevlm_sdk.decision import decide
 from safevlm_sdk.errors import SafeVLMError
 from safevlm_sdk.manifest import DECISION_OUTPUTS, Graph

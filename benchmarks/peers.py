@@ -34,7 +34,7 @@ from contenders import Contender, NoAnswer, bare, gate, peers
 from paired import Times, claim, median_interval, paired_ratios, percentiles, turn
 from PIL import Image
 
-from safevlm_runtime.reader import starter_path
+from safevlm_runtime.bundle.reader import starter_path
 
 LIMIT = 0.8
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")

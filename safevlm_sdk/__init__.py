@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from safevlm_runtime.engines.find import load_engine
+    from safevlm_runtime.guard.engines.find import load_engine
     from safevlm_runtime.runtime import Runtime
     from safevlm_sdk.errors import SafeVLMError
     from safevlm_sdk.features import VisionFeatures
@@ -30,7 +30,7 @@ _HOMES = {
     "Verdict": "safevlm_sdk.verdict",
     "VisionFeatures": "safevlm_sdk.features",
     "__version__": "safevlm_sdk.version",
-    "load_engine": "safevlm_runtime.engines.find",
+    "load_engine": "safevlm_runtime.guard.engines.find",
     "load_policy": "safevlm_sdk.policy",
     "load_taxonomy": "safevlm_sdk.taxonomy",
 }

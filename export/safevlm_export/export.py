@@ -17,7 +17,7 @@ from safevlm_export.report import ExportReport
 from safevlm_export.to_onnx import MIN_OPSET, check_opset
 from safevlm_export.trt.step import check_trt, with_trt
 from safevlm_export.trt.targets import TrtOptions
-from safevlm_runtime.openvino_backend import load_openvino
+from safevlm_runtime.backends.openvino_backend import load_openvino
 from safevlm_sdk.atomic import require_publishable
 from safevlm_sdk.bundle_writer import is_bundle
 from safevlm_sdk.errors import ExportError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safevlm_export.proving import ENGINE_SECONDS, Judgement, Proven
 from safevlm_export.report import ExportReport
-from safevlm_runtime.contract import choose_graph
+from safevlm_runtime.bundle.contract import choose_graph
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk.bundle_card import bundle_card
 from safevlm_sdk.bundle_writer import BundleParts, bundle_files, write_bundle

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from safevlm_runtime.reader import Bundle
+from safevlm_runtime.bundle.reader import Bundle
 from safevlm_sdk.atomic import publish_folder, require_publishable
 from safevlm_sdk.errors import ExportError
 from safevlm_sdk.manifest import Graph, TensorSpec

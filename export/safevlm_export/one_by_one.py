@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safevlm_runtime.backend import Backend, Tensors
+from safevlm_runtime.backends.backend import Backend, Tensors
 
 
 class OneByOne:

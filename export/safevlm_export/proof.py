@@ -9,7 +9,7 @@ import numpy as np
 
 from safevlm_export.reference import Vectors
 from safevlm_export.tolerances import proof_limits
-from safevlm_runtime.backend import Backend, Tensors
+from safevlm_runtime.backends.backend import Backend, Tensors
 from safevlm_sdk.decision import Rule, decide
 from safevlm_sdk.errors import ProofFailed
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GraphProof, Precision

@@ -22,10 +22,10 @@ from safevlm_export.reference import Array, Reference, Vectors
 from safevlm_export.rgb_graph import rgb_gate
 from safevlm_export.tolerances import tolerances
 from safevlm_export.tracing import export_graph
-from safevlm_runtime.backend import Backend
-from safevlm_runtime.onnx_guard import check_onnx
-from safevlm_runtime.ort_backend import OrtBackend, SessionOptions
-from safevlm_runtime.self_test import fixed_batch
+from safevlm_runtime.backends.backend import Backend
+from safevlm_runtime.backends.ort_backend import OrtBackend, SessionOptions
+from safevlm_runtime.bundle.onnx_guard import check_onnx
+from safevlm_runtime.bundle.self_test import fixed_batch
 from safevlm_sdk.decision import Rule, decide
 from safevlm_sdk.errors import ProofFailed
 from safevlm_sdk.golden import Golden

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_sdk.atomic import publish_file
 from safevlm_sdk.errors import ExportError, MissingExtra, OptionError
 from safevlm_sdk.manifest import MANIFEST_FILE, SIGNATURE_FILE, manifest_bytes

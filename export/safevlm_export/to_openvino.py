@@ -20,11 +20,11 @@ from safevlm_export.precision.finished import finished
 from safevlm_export.precision.half import to_half
 from safevlm_export.proven_on import this_machine
 from safevlm_export.proving import ENGINE_SECONDS, Exported
-from safevlm_runtime.backend import Backend
-from safevlm_runtime.ir_guard import check_ir
-from safevlm_runtime.openvino_backend import OpenvinoBackend, load_openvino
-from safevlm_runtime.ort_backend import SessionOptions
-from safevlm_runtime.self_test import fixed_batch
+from safevlm_runtime.backends.backend import Backend
+from safevlm_runtime.backends.openvino_backend import OpenvinoBackend, load_openvino
+from safevlm_runtime.backends.ort_backend import SessionOptions
+from safevlm_runtime.bundle.ir_guard import check_ir
+from safevlm_runtime.bundle.self_test import fixed_batch
 from safevlm_sdk.errors import ExportError
 from safevlm_sdk.manifest import GATE, RGB_GATE, VISION_ENCODER, Graph
 

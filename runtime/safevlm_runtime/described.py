@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from safevlm_runtime.checker import Checker
-from safevlm_runtime.rulebook import Rulebook
-from safevlm_runtime.shared_tower import FeatureSource, feature_source
+from safevlm_runtime.guard.shared_tower import FeatureSource, feature_source
+from safevlm_runtime.judging.checker import Checker
+from safevlm_runtime.judging.rulebook import Rulebook
 from safevlm_sdk.policy import Policy, checked
 from safevlm_sdk.raster import Limits
 

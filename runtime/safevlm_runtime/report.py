@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from safevlm_runtime.tiles import Box, scaled_box
+from safevlm_runtime.judging.tiles import Box, scaled_box
 from safevlm_sdk.atomic import publish_file
 from safevlm_sdk.errors import ImageError, OptionError
 from safevlm_sdk.raster import Raster

@@ -11,23 +11,23 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from safevlm_runtime.checker import Checker
-from safevlm_runtime.conversation import MAX_IMAGES
+from safevlm_runtime.backends.ort_backend import SessionOptions
+from safevlm_runtime.backends.providers import in_order
+from safevlm_runtime.bundle.loading import PolicySource, Wish, close_gates, load_gates, policy_from, starter_folder
 from safevlm_runtime.described import Described
-from safevlm_runtime.fusion import with_total
-from safevlm_runtime.gate import Gate
-from safevlm_runtime.guard import Guard, OnVerdict
-from safevlm_runtime.judging import BATCH
-from safevlm_runtime.loading import PolicySource, Wish, close_gates, load_gates, policy_from, starter_folder
-from safevlm_runtime.many import judge_many
-from safevlm_runtime.observer import Observer
-from safevlm_runtime.ort_backend import SessionOptions
-from safevlm_runtime.providers import in_order
-from safevlm_runtime.rulebook import Rulebook, Today
-from safevlm_runtime.screening import Screening
-from safevlm_runtime.video import Sampling, VideoLimits, VideoSource
-from safevlm_runtime.video.verdict import judge_video
-from safevlm_runtime.watch import Voting, Watch
+from safevlm_runtime.guard.conversation import MAX_IMAGES
+from safevlm_runtime.guard.guard import Guard, OnVerdict
+from safevlm_runtime.judging.batches import BATCH
+from safevlm_runtime.judging.checker import Checker
+from safevlm_runtime.judging.fusion import with_total
+from safevlm_runtime.judging.gate import Gate
+from safevlm_runtime.judging.many import judge_many
+from safevlm_runtime.judging.observer import Observer
+from safevlm_runtime.judging.rulebook import Rulebook, Today
+from safevlm_runtime.judging.screening import Screening
+from safevlm_runtime.judging.video import Sampling, VideoLimits, VideoSource
+from safevlm_runtime.judging.video.verdict import judge_video
+from safevlm_runtime.judging.watch import Voting, Watch
 from safevlm_sdk.effective_policy import utc_today
 from safevlm_sdk.engine import Engine
 from safevlm_sdk.errors import BundleError

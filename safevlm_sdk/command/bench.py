@@ -53,7 +53,7 @@ def bench(
     if plot is not None:
         drawing.require_plot()
     measuring, reporting = (import_module(f"safevlm_runtime.bench.{name}") for name in ("measure", "report"))
-    folder = import_module("safevlm_runtime.loading").starter_folder() if bundle is None else bundle
+    folder = import_module("safevlm_runtime.bundle.loading").starter_folder() if bundle is None else bundle
     setup = import_module("safevlm_runtime.bench.subject").Setup(
         bundle=folder, provider=provider, precision=precision, digest=digest, public_key=key
     )

@@ -32,16 +32,16 @@ def verify(
         raise typer.BadParameter("give --key or --identity, not both")
     if (identity is None) != (issuer is None):
         raise typer.BadParameter("--identity and --issuer go together: an identity is worth as much as its issuer")
-    signature = import_module("safevlm_runtime.signature")
+    signature = import_module("safevlm_runtime.bundle.signature")
     signer = None if key is None else signature.KeySigner(public_key=key)
     if identity is not None:
         signer = signature.IdentitySigner(identity=identity, issuer=issuer)
-    report = import_module("safevlm_runtime.verify").verify_bundle(bundle, digest=digest, signer=signer)
+    report = import_module("safevlm_runtime.bundle.verify").verify_bundle(bundle, digest=digest, signer=signer)
     typer.echo(report.render())
 
 
 def inspect(bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")]) -> None:
     """Print what a bundle says of itself, as JSON."""
-    verify_module = import_module("safevlm_runtime.verify")
-    described = verify_module.describe(import_module("safevlm_runtime.reader").read_bundle(bundle))
+    verify_module = import_module("safevlm_runtime.bundle.verify")
+    described = verify_module.describe(import_module("safevlm_runtime.bundle.reader").read_bundle(bundle))
     typer.echo(json.dumps(described, indent=2))

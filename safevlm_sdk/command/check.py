@@ -98,7 +98,7 @@ def _is_video(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return bool(import_module("safevlm_runtime.video").is_video(file.read(12)))
+            return bool(import_module("safevlm_runtime.judging.video").is_video(file.read(12)))
     except OSError:
         return False
 

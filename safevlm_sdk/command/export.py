@@ -110,7 +110,7 @@ def export(
     if signer is not None:
         _sign(out, signer)
     if triton is not None:
-        bundle = import_module("safevlm_runtime.reader").read_bundle(out, digest=report.manifest.digest)
+        bundle = import_module("safevlm_runtime.bundle.reader").read_bundle(out, digest=report.manifest.digest)
         typer.echo(import_module("safevlm_export.model_repository").write_model_repository(bundle, triton).render())
 
 

@@ -42,7 +42,7 @@ def check_policy(
     bundles = _bundles(bundle or [], starter=starter)
     rules = None
     if bundles:
-        rules = import_module("safevlm_runtime.rulebook").Rulebook(
+        rules = import_module("safevlm_runtime.judging.rulebook").Rulebook(
             [read.manifest for read in bundles], [policy] * len(bundles), limits=Limits(), provider="none"
         )
         known = _together([read.manifest.taxonomy for read in bundles])
@@ -65,10 +65,10 @@ def check_policy(
 
 
 def _bundles(paths: list[Path], *, starter: bool) -> list[Any]:
-    reader = import_module("safevlm_runtime.reader") if paths or starter else None
+    reader = import_module("safevlm_runtime.bundle.reader") if paths or starter else None
     if reader is None:
         return []
-    folders = [*paths, *([import_module("safevlm_runtime.loading").starter_folder()] if starter else [])]
+    folders = [*paths, *([import_module("safevlm_runtime.bundle.loading").starter_folder()] if starter else [])]
     return [reader.read_bundle(folder) for folder in folders]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from safevlm_runtime.reader import starter_path
+from safevlm_runtime.bundle.reader import starter_path
 from safevlm_sdk.effective_policy import active_overrides, effective_policy, expired_overrides
 from safevlm_sdk.errors import PolicyError
 from safevlm_sdk.policy import (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from safevlm_runtime.reader import starter_path
+from safevlm_runtime.bundle.reader import starter_path
 from safevlm_training.documents import Assets, examples, generate
 
 ROOT = Path(__file__).resolve().parents[2]

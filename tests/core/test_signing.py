@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from typer.testing import CliRunner
 
 from safevlm_export.sign import PASSWORD_VARIABLE, key_signer, sign_bundle
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.bundle.reader import read_bundle
+from safevlm_runtime.bundle.signature import KeySigner
+from safevlm_runtime.bundle.verify import verify_bundle
 from safevlm_runtime.runtime import Runtime
-from safevlm_runtime.signature import KeySigner
-from safevlm_runtime.verify import verify_bundle
 from safevlm_sdk.command.app import app
 from safevlm_sdk.errors import (
     BundleDigest,

@@ -17,7 +17,7 @@ import msgspec
 sys.path.insert(0, sys.argv[1])
 from atomic_faults import KILLED, Faults
 
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_sdk.bundle_writer import BundleParts, bundle_files, write_bundle
 
 

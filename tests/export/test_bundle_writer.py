@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_sdk.bundle_writer import BundleParts, is_bundle, write_bundle
 from safevlm_sdk.errors import ExportError
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from safevlm_export.export import ExportOptions, export_checkpoint
 from safevlm_export.proof_images import synthetic_images
 from safevlm_export.to_onnx import METADATA_KEY
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk.bundle_card import bundle_card
 from safevlm_sdk.command.app import app

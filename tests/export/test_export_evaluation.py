@@ -13,8 +13,8 @@ from PIL import Image
 
 from safevlm_export.export import ExportOptions, export_checkpoint
 from safevlm_export.report import ExportReport
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_runtime.calibrate.bundle import calibrate_bundle
-from safevlm_runtime.reader import read_bundle
 from safevlm_sdk.calibration.choose import Demand
 from safevlm_sdk.calibration.request import Request
 from safevlm_sdk.errors import CheckpointError

@@ -14,7 +14,7 @@ from safevlm_export.embeddings import embeddings_of
 from safevlm_export.graphs import gate_source
 from safevlm_export.to_onnx import MIN_OPSET
 from safevlm_export.tracing import OnnxGraph, export_graph, traced
-from safevlm_runtime.onnx_guard import check_onnx
+from safevlm_runtime.bundle.onnx_guard import check_onnx
 from safevlm_sdk.errors import ExportError
 from safevlm_sdk.taxonomy import load_taxonomy
 from safevlm_training.config import edge_config

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from safevlm_export.classifier.export import export_from_hf
 from safevlm_export.export import ExportOptions
 from safevlm_export.proof_images import synthetic_images
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk.command.app import app
 from safevlm_sdk.errors import ExportError, LabelMapError

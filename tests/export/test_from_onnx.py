@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from safevlm_export.classifier.export import export_from_onnx
 from safevlm_export.export import ExportOptions
-from safevlm_runtime.contract import check_graph
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.bundle.contract import check_graph
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk.command.app import app
 from safevlm_sdk.errors import BundleGraph, BundleUncalibrated, ExportError, LabelMapError

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from safevlm_export.model_repository import DATA_TYPES, model_config, write_model_repository
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_sdk.errors import ExportError
 from safevlm_sdk.manifest import TensorSpec
 from safevlm_sdk.strict import digest

@@ -18,15 +18,15 @@ from safevlm_export import proof_images
 from safevlm_export.export import ExportOptions, export_checkpoint
 from safevlm_export.proof_images import synthetic_images
 from safevlm_export.to_openvino import to_ir
-from safevlm_runtime import openvino_backend
-from safevlm_runtime.contract import choose_graph
-from safevlm_runtime.gate import open_gate
-from safevlm_runtime.ir_guard import check_ir
-from safevlm_runtime.openvino_backend import OpenvinoBackend
-from safevlm_runtime.ort_backend import SessionOptions
-from safevlm_runtime.reader import Bundle, read_bundle
+from safevlm_runtime.backends import openvino_backend
+from safevlm_runtime.backends.openvino_backend import OpenvinoBackend
+from safevlm_runtime.backends.ort_backend import SessionOptions
+from safevlm_runtime.bundle.contract import choose_graph
+from safevlm_runtime.bundle.ir_guard import check_ir
+from safevlm_runtime.bundle.reader import Bundle, read_bundle
+from safevlm_runtime.bundle.verify import verify_bundle
+from safevlm_runtime.judging.gate import open_gate
 from safevlm_runtime.runtime import Runtime
-from safevlm_runtime.verify import verify_bundle
 from safevlm_sdk import no_telemetry
 from safevlm_sdk.errors import (
     BundleError,

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from optimum.commands.optimum_cli import main
 
-from safevlm_runtime.reader import read_bundle
-from safevlm_runtime.signature import KeySigner
+from safevlm_runtime.bundle.reader import read_bundle
+from safevlm_runtime.bundle.signature import KeySigner
 
 
 @pytest.fixture

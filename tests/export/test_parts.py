@@ -19,7 +19,7 @@ from safevlm_export.export import ExportOptions
 from safevlm_export.proof_images import synthetic_images
 from safevlm_export.reference import reference_vectors
 from safevlm_export.tracing import export_graph
-from safevlm_runtime.reader import Bundle, read_bundle
+from safevlm_runtime.bundle.reader import Bundle, read_bundle
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk.command.app import app
 from safevlm_sdk.decision import decide

@@ -24,12 +24,12 @@ from safevlm_export.proof import Evidence, GraphResult
 from safevlm_export.proof_images import synthetic_images
 from safevlm_export.proving import Exported, Judgement, opened_graph
 from safevlm_export.reference import Vectors
-from safevlm_runtime.contract import choose_graph
-from safevlm_runtime.ort_backend import OrtBackend, SessionOptions
-from safevlm_runtime.reader import Bundle, read_bundle
+from safevlm_runtime.backends.ort_backend import OrtBackend, SessionOptions
+from safevlm_runtime.bundle.contract import choose_graph
+from safevlm_runtime.bundle.reader import Bundle, read_bundle
+from safevlm_runtime.bundle.self_test import self_test
+from safevlm_runtime.bundle.verify import verify_bundle
 from safevlm_runtime.runtime import Runtime
-from safevlm_runtime.self_test import self_test
-from safevlm_runtime.verify import verify_bundle
 from safevlm_sdk.command.app import app
 from safevlm_sdk.decision import Rule
 from safevlm_sdk.errors import BundleError, BundleSelfTest, ExportError, ProofFailed

@@ -19,7 +19,7 @@ from safevlm_export.precision.int8 import quantized_layers, to_int8
 from safevlm_export.precision.rounded import emulation
 from safevlm_export.precision.weights_only import to_weights_only
 from safevlm_export.proof_images import synthetic_images
-from safevlm_runtime.onnx_guard import check_onnx
+from safevlm_runtime.bundle.onnx_guard import check_onnx
 from safevlm_sdk.errors import ExportError
 from safevlm_sdk.preprocess import preprocess
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from safevlm_export.conformance.images import SPEC, tiny_rgb_gate
 from safevlm_export.rgb_graph import preprocessing_graph
-from safevlm_runtime.onnx_guard import check_onnx
+from safevlm_runtime.bundle.onnx_guard import check_onnx
 from safevlm_sdk.errors import ExportError
 from safevlm_sdk.preprocess import Preprocessing, preprocess
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from safevlm_export.export import ExportOptions, export_checkpoint
 from safevlm_runtime import Runtime
-from safevlm_runtime.reader import read_bundle, starter_path
+from safevlm_runtime.bundle.reader import read_bundle, starter_path
 from safevlm_training.checkpoint import checkpoint_digest, load_calibration
 from safevlm_training.documents import examples
 

@@ -14,11 +14,11 @@ from safevlm_export.precision.calibration import measured_ranges
 from safevlm_export.precision.half import to_half
 from safevlm_export.precision.int8 import to_int8
 from safevlm_export.to_onnx import export_onnx
-from safevlm_runtime.reader import read_bundle
-from safevlm_runtime.trt.build import EngineRequest, build_engine, capabilities_of
-from safevlm_runtime.trt.flavor import load_flavor
-from safevlm_runtime.trt.profile import profile_of, sizes_of
-from safevlm_runtime.trt.sidecar import here, misfit, sidecar
+from safevlm_runtime.backends.trt.build import EngineRequest, build_engine, capabilities_of
+from safevlm_runtime.backends.trt.flavor import load_flavor
+from safevlm_runtime.backends.trt.profile import profile_of, sizes_of
+from safevlm_runtime.backends.trt.sidecar import here, misfit, sidecar
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_sdk.errors import EngineBuildError
 from safevlm_sdk.preprocess import Preprocessing
 from safevlm_sdk.strict import digest

@@ -17,9 +17,9 @@ from safevlm_export.trt.commands import command
 from safevlm_export.trt.engines import build_engines
 from safevlm_export.trt.targets import Plan, TrtOptions, parse_target, plan
 from safevlm_runtime import Runtime
-from safevlm_runtime.reader import read_bundle
-from safevlm_runtime.trt.flavor import load_flavor
-from safevlm_runtime.verify import verify_bundle
+from safevlm_runtime.backends.trt.flavor import load_flavor
+from safevlm_runtime.bundle.reader import read_bundle
+from safevlm_runtime.bundle.verify import verify_bundle
 from safevlm_sdk.command.app import app
 from safevlm_sdk.errors import DeviceMissing, ExportError, MissingExtra, OptionError
 from safevlm_sdk.strict import digest

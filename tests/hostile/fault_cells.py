@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from fault_world import PICTURE, CellBroken, Hangs, Lie, Outputs, World, demand
 
-from safevlm_runtime import Runtime, checker
+from safevlm_runtime import Runtime
+from safevlm_runtime.judging import checker
 from safevlm_runtime.proxy.app import Application, make_app
 from safevlm_runtime.proxy.gateway import coverage_of, open_gateway
 from safevlm_runtime.proxy.server import shared

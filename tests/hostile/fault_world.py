@@ -26,12 +26,12 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.engines.openai_engine import OpenAIEngine
-from safevlm_runtime.gate import open_gate
-from safevlm_runtime.ort_backend import OrtBackend, SessionOptions
+from safevlm_runtime.backends.ort_backend import OrtBackend, SessionOptions
+from safevlm_runtime.bundle.reader import Bundle, read_bundle
+from safevlm_runtime.guard.engines.openai_engine import OpenAIEngine
+from safevlm_runtime.judging.gate import open_gate
 from safevlm_runtime.proxy.settings import Settings
 from safevlm_runtime.proxy.upstream import Upstream as ToUpstream
-from safevlm_runtime.reader import Bundle, read_bundle
 from safevlm_sdk.golden import Golden
 from safevlm_sdk.manifest import Graph, Identity, TensorSpec
 from safevlm_training.engine import TransformersEngine

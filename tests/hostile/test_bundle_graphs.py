@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from safevlm_runtime.onnx_guard import KNOWN, NESTED, check_onnx
+from safevlm_runtime.bundle.onnx_guard import KNOWN, NESTED, check_onnx
 from safevlm_sdk.errors import BundleGraph
 
 SCHEMA = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_sdk.errors import (
     BundleDigest,
     BundleError,

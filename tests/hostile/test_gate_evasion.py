@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.watchdog import Watchdog
+from safevlm_runtime.backends.watchdog import Watchdog
 from safevlm_sdk import Action, Policy, VisionFeatures
 from safevlm_sdk.errors import ImageError, ManifestError, PolicyError
 from safevlm_sdk.manifest import manifest_bytes, parse_manifest, sealed

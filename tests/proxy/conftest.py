@@ -20,12 +20,12 @@ import pytest
 import uvicorn
 from PIL import Image
 
+from safevlm_runtime.judging.screening import Screening
 from safevlm_runtime.proxy.app import make_app
 from safevlm_runtime.proxy.connection import PatientConnection
 from safevlm_runtime.proxy.gateway import Coverage, open_gateway
 from safevlm_runtime.proxy.server import listening, server_config
 from safevlm_runtime.proxy.settings import ProxyLimits, Settings
-from safevlm_runtime.screening import Screening
 from safevlm_sdk.errors import ImageError
 from safevlm_sdk.policy import Action
 from safevlm_sdk.raster import decode, raster_digest

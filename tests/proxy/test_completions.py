@@ -7,7 +7,7 @@ import json
 import openai
 import pytest
 
-from safevlm_runtime.screening import Screening
+from safevlm_runtime.judging.screening import Screening
 from safevlm_sdk.policy import Action
 
 

@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from safevlm_runtime.judging.screening import Screening
 from safevlm_runtime.proxy.app import Application
 from safevlm_runtime.proxy.gateway import Coverage, open_gateway
 from safevlm_runtime.proxy.settings import Settings
 from safevlm_runtime.proxy.upstream import Upstream
-from safevlm_runtime.screening import Screening
 from safevlm_sdk.policy import Action
 from safevlm_sdk.raster import decode, raster_digest
 

@@ -34,7 +34,7 @@ from safevlm_runtime.bench.result import (
     to_line,
 )
 from safevlm_runtime.bench.subject import Setup
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk.command.app import app
 from safevlm_sdk.errors import BenchmarkError, OptionError

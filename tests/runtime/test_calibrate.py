@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from safevlm_runtime import Runtime
+from safevlm_runtime.bundle.reader import read_bundle, starter_path
+from safevlm_runtime.bundle.verify import describe, verify_bundle
 from safevlm_runtime.calibrate.bundle import COUNTED_AT, _proof, calibrate_bundle
 from safevlm_runtime.calibrate.golden import still_clear
-from safevlm_runtime.gate import open_gate
-from safevlm_runtime.reader import read_bundle, starter_path
-from safevlm_runtime.verify import describe, verify_bundle
+from safevlm_runtime.judging.gate import open_gate
 from safevlm_sdk.calibration.choose import Demand
 from safevlm_sdk.calibration.page import Written, render
 from safevlm_sdk.calibration.request import Request, Tiling

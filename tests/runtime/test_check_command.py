@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from safevlm_runtime.reader import starter_path
+from safevlm_runtime.bundle.reader import starter_path
 from safevlm_training.documents import examples
 
 KEYS = {

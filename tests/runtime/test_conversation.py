@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from safevlm_runtime.conversation import read_conversation
+from safevlm_runtime.guard.conversation import read_conversation
 from safevlm_sdk.chat import Image, Message, Text, ToolCall
 from safevlm_sdk.errors import ConversationError, ConversationRemoteImage, ConversationTooManyImages
 from safevlm_sdk.raster import from_array

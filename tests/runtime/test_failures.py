@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.gate import open_gate
-from safevlm_runtime.ort_backend import OrtBackend, SessionOptions
-from safevlm_runtime.reader import read_bundle
-from safevlm_runtime.watchdog import Watchdog
+from safevlm_runtime.backends.ort_backend import OrtBackend, SessionOptions
+from safevlm_runtime.backends.watchdog import Watchdog
+from safevlm_runtime.bundle.reader import read_bundle
+from safevlm_runtime.judging.gate import open_gate
 from safevlm_sdk.errors import BundleGraph, BundleSelfTest, EngineTimeout, OutputShape
 from safevlm_sdk.policy import Action
 
@@ -183,7 +183,7 @@ def test_an_endless_graph_is_refused_and_would_be_stopped(bundle, models):
     read = read_bundle(bundle)
     graph = read.manifest.graphs[0]
     data = looping(models["gate"](read.manifest.labels)).SerializeToString()
-    from safevlm_runtime.onnx_guard import check_onnx
+    from safevlm_runtime.bundle.onnx_guard import check_onnx
 
     with pytest.raises(BundleGraph, match="Loop"):
         check_onnx(data, where="gate")

@@ -17,8 +17,8 @@ from hypothesis import strategies as some
 from PIL import Image as PilImage
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.engines.openai_form import message_form
-from safevlm_runtime.gate import Gate
+from safevlm_runtime.guard.engines.openai_form import message_form
+from safevlm_runtime.judging.gate import Gate
 from safevlm_sdk import Action
 from safevlm_sdk.chat import Image, Message, Reply, Request, Text, Usage
 from safevlm_sdk.errors import (

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from safevlm_runtime.engines import engine_names, load_engine
-from safevlm_runtime.engines.openai_engine import OpenAIEngine
+from safevlm_runtime.guard.engines import engine_names, load_engine
+from safevlm_runtime.guard.engines.openai_engine import OpenAIEngine
 from safevlm_sdk.chat import Image, Message, Request, Text, ToolCall, Usage
 from safevlm_sdk.engine import Engine
 from safevlm_sdk.errors import (
@@ -313,7 +313,7 @@ def test_engines_are_found_by_name(server):
 def test_an_engine_that_is_none_or_cannot_be_loaded_is_named(monkeypatch):
     def points(values):
         found = [EntryPoint(name="x", value=value, group="safevlm_sdk.engines") for value in values]
-        monkeypatch.setattr("safevlm_runtime.engines.find.entry_points", lambda group, name=None: found)
+        monkeypatch.setattr("safevlm_runtime.guard.engines.find.entry_points", lambda group, name=None: found)
 
     for values, told in (
         (["no_such_module:Engine"], "ModuleNotFoundError"),

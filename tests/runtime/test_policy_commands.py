@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from safevlm_runtime.reader import read_bundle, starter_path
+from safevlm_runtime.bundle.reader import read_bundle, starter_path
 from safevlm_sdk.calibration.note import policy_warnings
 from safevlm_sdk.calibration.record import CalibrationRecord
 from safevlm_sdk.policy import parse_policy

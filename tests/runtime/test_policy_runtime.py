@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.gate import open_gate
-from safevlm_runtime.ort_backend import OrtBackend
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.backends.ort_backend import OrtBackend
+from safevlm_runtime.bundle.reader import read_bundle
+from safevlm_runtime.judging.gate import open_gate
+from safevlm_runtime.judging.rulebook import Rulebook
 from safevlm_runtime.report import render_report
-from safevlm_runtime.rulebook import Rulebook
 from safevlm_sdk.errors import EngineError, PolicyError
 from safevlm_sdk.features import VisionFeatures
 from safevlm_sdk.policy import DEFAULT_REFUSAL, Action, Prompts, parse_policy

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.ort_backend import _check_packages
-from safevlm_runtime.verify import describe, verify_bundle
+from safevlm_runtime.backends.ort_backend import _check_packages
+from safevlm_runtime.bundle.verify import describe, verify_bundle
 from safevlm_sdk.errors import (
     BundleDigest,
     BundleError,
@@ -221,7 +221,7 @@ def test_loading_refuses_by_name(maker, bundle, tmp_path):
 
 
 def test_two_installed_runtimes_are_one_line_with_the_command_that_mends_it(monkeypatch):
-    monkeypatch.setattr("safevlm_runtime.ort_backend._installed", lambda name: True)
+    monkeypatch.setattr("safevlm_runtime.backends.ort_backend._installed", lambda name: True)
     with pytest.raises(ProviderError, match="pip uninstall -y onnxruntime onnxruntime-gpu && pip install"):
         _check_packages()
 
@@ -249,7 +249,7 @@ def test_verifying_and_describing(bundle):
     assert {graph.id for graph in report.graphs} == {"gate.fp32", "safety_head.fp32"}
     assert all(graph.max_error["type_logits"] < 1e-4 for graph in report.graphs)
     assert "reproduces its golden decisions" in report.render()
-    from safevlm_runtime.reader import read_bundle
+    from safevlm_runtime.bundle.reader import read_bundle
 
     assert describe(read_bundle(bundle))["manifest"]["digest"] == report.digest
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as PilImage
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.gate import Gate
+from safevlm_runtime.judging.gate import Gate
 from safevlm_sdk import VisionFeatures
 from safevlm_sdk.chat import Reply, Seen, images_of
 from safevlm_sdk.engine import Engine, SeeingEngine

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.gate import open_gate
-from safevlm_runtime.ort_backend import OrtBackend
-from safevlm_runtime.reader import read_bundle
-from safevlm_runtime.tiles import scaled_box, tile_boxes
+from safevlm_runtime.backends.ort_backend import OrtBackend
+from safevlm_runtime.bundle.reader import read_bundle
+from safevlm_runtime.judging.gate import open_gate
+from safevlm_runtime.judging.tiles import scaled_box, tile_boxes
 from safevlm_sdk.errors import ImageTooManyViews
 from safevlm_sdk.features import VisionFeatures
 from safevlm_sdk.manifest import parse_manifest

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.gate import open_gate
-from safevlm_runtime.ort_backend import OrtBackend
-from safevlm_runtime.reader import read_bundle
+from safevlm_runtime.backends.ort_backend import OrtBackend
+from safevlm_runtime.bundle.reader import read_bundle
+from safevlm_runtime.judging.gate import open_gate
 from safevlm_sdk.errors import OptionError
 from safevlm_sdk.policy import Action, parse_policy
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.video import Sampling, VideoLimits, is_video, open_video
-from safevlm_runtime.video.sampling import sampled
+from safevlm_runtime.judging.video import Sampling, VideoLimits, is_video, open_video
+from safevlm_runtime.judging.video.sampling import sampled
 from safevlm_sdk.errors import ImageTooLarge, MissingExtra, OptionError, VideoCorrupt, VideoTooLong
 from safevlm_sdk.policy import Action
 from safevlm_sdk.raster import Limits

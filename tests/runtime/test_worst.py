@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from safevlm_runtime.worst import worst
+from safevlm_runtime.judging.worst import worst
 from safevlm_sdk.policy import Action
 from safevlm_sdk.taxonomy import RiskLevel
 from safevlm_sdk.verdict import Verdict

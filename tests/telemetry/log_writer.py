@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from safevlm_runtime.observer import Event
+from safevlm_runtime.judging.observer import Event
 from safevlm_runtime.telemetry.decision_log import DecisionLog
 from safevlm_sdk.policy import Action
 from safevlm_sdk.taxonomy import RiskLevel

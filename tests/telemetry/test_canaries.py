@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.observer import Event, notify
+from safevlm_runtime.judging.observer import Event, notify
 from safevlm_runtime.telemetry.decision_log import DecisionLog
 from safevlm_runtime.telemetry.metrics import Metrics
 from safevlm_runtime.telemetry.spans import Spans

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import safevlm_runtime
-from safevlm_runtime.observer import Event
+from safevlm_runtime.judging.observer import Event
 from safevlm_runtime.telemetry.decision_log import PAGE, DecisionLog
 from safevlm_sdk.errors import ObserverFailed, OptionError
 

@@ -6,7 +6,7 @@ import json
 
 from typer.testing import CliRunner
 
-from safevlm_runtime.observer import Event
+from safevlm_runtime.judging.observer import Event
 from safevlm_runtime.telemetry.decision_log import DecisionLog
 from safevlm_sdk.command.app import app
 from safevlm_sdk.policy import Action

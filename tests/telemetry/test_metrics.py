@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import safevlm_runtime
-from safevlm_runtime.observer import Event
+from safevlm_runtime.judging.observer import Event
 from safevlm_runtime.telemetry.metric_names import METRICS
 from safevlm_runtime.telemetry.metrics import Metrics
 from safevlm_sdk.errors import MissingExtra

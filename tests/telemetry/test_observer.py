@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import safevlm_runtime
-from safevlm_runtime.observer import Event, notify
+from safevlm_runtime.judging.observer import Event, notify
 from safevlm_sdk.errors import ObserverFailed
 
 EVENT = Event(entry="guard", moment=0.0)

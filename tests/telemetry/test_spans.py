@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from safevlm_runtime.observer import Event
+from safevlm_runtime.judging.observer import Event
 from safevlm_runtime.telemetry.spans import Spans
 from safevlm_sdk.errors import MissingExtra
 

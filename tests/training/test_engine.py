@@ -17,8 +17,8 @@ from PIL import Image as PilImage
 from safevlm_export import proof_images
 from safevlm_export.export import ExportOptions, export_checkpoint
 from safevlm_runtime import Runtime
-from safevlm_runtime.engines import load_engine
-from safevlm_runtime.engines.openai_engine import OpenAIEngine
+from safevlm_runtime.guard.engines import load_engine
+from safevlm_runtime.guard.engines.openai_engine import OpenAIEngine
 from safevlm_sdk import Action, Policy
 from safevlm_sdk.chat import Image, Message, Request, Text, ToolCall
 from safevlm_sdk.engine import SeeingEngine

@@ -12,7 +12,7 @@ import onnxruntime
 
 from safevlm_export.classifier.label_map import LabelMap, check_labels
 from safevlm_export.classifier.original import InputForm, Tensor
-from safevlm_runtime.onnx_guard import check_onnx
+from safevlm_runtime.bundle.onnx_guard import check_onnx
 from safevlm_sdk.errors import BundleGraph, ExportError, LabelMapError
 from safevlm_sdk.preprocess import Preprocessing
 from safevlm_sdk.strict import digest

@@ -13,7 +13,7 @@ from safevlm_export.classifier.graph_builder import GraphBuilder
 from safevlm_export.conformance.cases import LABELS
 from safevlm_export.proving import opened_graph
 from safevlm_export.rgb_graph import PIXELS, RGB, rgb_gate
-from safevlm_runtime.backend import Backend
+from safevlm_runtime.backends.backend import Backend
 from safevlm_sdk.manifest import DECISION_OUTPUTS, RGB_GATE, TensorSpec
 from safevlm_sdk.preprocess import Preprocessing
 

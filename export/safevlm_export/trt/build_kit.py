@@ -10,9 +10,9 @@ from pathlib import Path
 from safevlm_export.trt import kit_script
 from safevlm_export.trt.commands import TOOLS, command
 from safevlm_export.trt.engines import Engines
-from safevlm_runtime.trt.flavor import PACKAGES, TITLES
-from safevlm_runtime.trt.profile import varies
-from safevlm_runtime.trt.sidecar import engine_id
+from safevlm_runtime.backends.trt.flavor import PACKAGES, TITLES
+from safevlm_runtime.backends.trt.profile import varies
+from safevlm_runtime.backends.trt.sidecar import engine_id
 from safevlm_sdk.atomic import publish_folder, require_publishable
 from safevlm_sdk.errors import ExportError
 from safevlm_sdk.manifest import Manifest

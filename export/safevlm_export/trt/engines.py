@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from safevlm_export.trt.targets import EngineProgress, Plan
-from safevlm_runtime.trt.build import EngineRequest, build_engine
-from safevlm_runtime.trt.flavor import TITLES
-from safevlm_runtime.trt.profile import Sizes, profile_of, sizes_of
-from safevlm_runtime.trt.sidecar import Here, engine_id, here, sidecar
+from safevlm_runtime.backends.trt.build import EngineRequest, build_engine
+from safevlm_runtime.backends.trt.flavor import TITLES
+from safevlm_runtime.backends.trt.profile import Sizes, profile_of, sizes_of
+from safevlm_runtime.backends.trt.sidecar import Here, engine_id, here, sidecar
 from safevlm_sdk.manifest import RGB_GATE, Engine, Graph, Manifest
 from safevlm_sdk.strict import digest
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from safevlm_runtime.trt.build import Compatibility
-from safevlm_runtime.trt.device import open_device
-from safevlm_runtime.trt.flavor import Flavor, FlavorName, load_flavor
-from safevlm_runtime.trt.profile import BATCHES, Sizes
+from safevlm_runtime.backends.trt.build import Compatibility
+from safevlm_runtime.backends.trt.device import open_device
+from safevlm_runtime.backends.trt.flavor import Flavor, FlavorName, load_flavor
+from safevlm_runtime.backends.trt.profile import BATCHES, Sizes
 from safevlm_sdk.errors import DeviceMissing, MissingExtra, OptionError, ProviderError
 
 # Engine id, name of the phase, steps done, steps in all.

@@ -10,9 +10,9 @@ from time import perf_counter
 from PIL import Image
 
 from safevlm_runtime.bench.result import STEPS, Case, Picture
+from safevlm_runtime.judging.tiles import needs_square
+from safevlm_runtime.judging.views import views_of, with_tiles
 from safevlm_runtime.runtime import Runtime
-from safevlm_runtime.tiles import needs_square
-from safevlm_runtime.views import views_of, with_tiles
 from safevlm_sdk.errors import BenchmarkError
 from safevlm_sdk.manifest import Manifest
 from safevlm_sdk.verdict import Verdict

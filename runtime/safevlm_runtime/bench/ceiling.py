@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from safevlm_runtime.backends.ort_backend import resolve_provider
 from safevlm_runtime.bench.one_node import BFLOAT16, FLOAT, FLOAT16, INT8, INT32, UINT8, Constant, one_node
 from safevlm_runtime.bench.result import Ceiling
-from safevlm_runtime.ort_backend import resolve_provider
 from safevlm_sdk.errors import SafeVLMError
 from safevlm_sdk.no_telemetry import import_onnxruntime
 

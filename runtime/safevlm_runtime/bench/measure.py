@@ -16,9 +16,9 @@ from safevlm_runtime.bench.images import drawn_pictures, own_pictures
 from safevlm_runtime.bench.operations import count_operations
 from safevlm_runtime.bench.result import Operations, Result
 from safevlm_runtime.bench.subject import MAX_IMAGE_BYTES, Setup, chosen_graph, subject_of
-from safevlm_runtime.reader import Bundle, read_bundle
+from safevlm_runtime.bundle.reader import Bundle, read_bundle
+from safevlm_runtime.bundle.signature import KeySigner
 from safevlm_runtime.runtime import Runtime
-from safevlm_runtime.signature import KeySigner
 from safevlm_sdk.errors import BenchmarkError, OptionError
 from safevlm_sdk.manifest import GATE, Graph
 from safevlm_sdk.raster import Limits

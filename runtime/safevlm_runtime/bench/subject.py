@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safevlm_runtime.backends.providers import provider_name
 from safevlm_runtime.bench.result import Subject
-from safevlm_runtime.contract import choose_graph
-from safevlm_runtime.providers import provider_name
-from safevlm_runtime.reader import Bundle
+from safevlm_runtime.bundle.contract import choose_graph
+from safevlm_runtime.bundle.reader import Bundle
 from safevlm_sdk.errors import BenchmarkError
 from safevlm_sdk.manifest import GATE, Graph
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
+from safevlm_runtime.backends.ort_backend import SessionOptions
+from safevlm_runtime.bundle.reader import Bundle, read_bundle
 from safevlm_runtime.calibrate.golden import still_clear
 from safevlm_runtime.calibrate.judge import GateJudge
-from safevlm_runtime.gate import open_gate
-from safevlm_runtime.ort_backend import SessionOptions
-from safevlm_runtime.reader import Bundle, read_bundle
+from safevlm_runtime.judging.gate import open_gate
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk.atomic import require_publishable
 from safevlm_sdk.bundle_card import bundle_card

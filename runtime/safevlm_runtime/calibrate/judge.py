@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from safevlm_runtime.clock import Clock
-from safevlm_runtime.gate import Gate
-from safevlm_runtime.judging import BATCH, describe_failure, gate_views, tensors_of
+from safevlm_runtime.judging.batches import BATCH, describe_failure, gate_views, tensors_of
+from safevlm_runtime.judging.clock import Clock
+from safevlm_runtime.judging.gate import Gate
+from safevlm_runtime.judging.views import views_of
 from safevlm_runtime.runtime import Runtime
-from safevlm_runtime.views import views_of
 from safevlm_sdk.calibration.samples import Seen
 from safevlm_sdk.errors import EngineError, OutputNotFinite, SafeVLMError
 from safevlm_sdk.view_plan import ViewPlan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from safevlm_runtime.observer import Observer
+from safevlm_runtime.judging.observer import Observer
 from safevlm_runtime.proxy.admission import Admission
 from safevlm_runtime.proxy.gating import Gate, Screener
 from safevlm_runtime.proxy.reading import Buffered

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from safevlm_runtime.forwarded import data_url_of
-from safevlm_runtime.observer import Event, Observer, notify
+from safevlm_runtime.guard.forwarded import data_url_of
+from safevlm_runtime.judging.observer import Event, Observer, notify
+from safevlm_runtime.judging.screening import Screening
 from safevlm_runtime.proxy.parsed import ParsedRequest, Slot
 from safevlm_runtime.proxy.strict_json import dumps
-from safevlm_runtime.screening import Screening
 from safevlm_sdk.policy import DEFAULT_REFUSAL, Action
 from safevlm_sdk.verdict import Verdict
 

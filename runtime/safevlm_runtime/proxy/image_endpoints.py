@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
+from safevlm_runtime.judging.screening import Screening
 from safevlm_runtime.proxy.data_url import MEDIA_TYPES, check_type, inline_image
 from safevlm_runtime.proxy.exchange import Answering, JsonResponse, while_connected
 from safevlm_runtime.proxy.gateway import Gateway
@@ -17,7 +18,6 @@ from safevlm_runtime.proxy.gating import tell
 from safevlm_runtime.proxy.image_bodies import read_check, read_moderation
 from safevlm_runtime.proxy.reading import JSON, check_head, media_type, read_body
 from safevlm_runtime.proxy.strict_json import loads
-from safevlm_runtime.screening import Screening
 from safevlm_sdk.errors import BadRequest, BodyEncoding, GateFailed, TooManyImages
 from safevlm_sdk.policy import Action
 from safevlm_sdk.verdict import Verdict

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.observer import Observer
+from safevlm_runtime.judging.observer import Observer
 from safevlm_runtime.proxy.app import make_app
 from safevlm_runtime.proxy.connection import PatientConnection
 from safevlm_runtime.proxy.gateway import Coverage, Gateway, coverage_of, open_gateway

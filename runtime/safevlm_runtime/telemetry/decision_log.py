@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from safevlm_runtime.observer import Event
+from safevlm_runtime.judging.observer import Event
 from safevlm_runtime.telemetry.record import record_of
 from safevlm_sdk.errors import ObserverFailed, OptionError
 from safevlm_sdk.verdict import Verdict

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from safevlm_runtime.observer import Event
+from safevlm_runtime.judging.observer import Event
 from safevlm_runtime.telemetry.metric_names import ERROR_CODES, METRICS, STEPS, Metric
 from safevlm_sdk.errors import MissingExtra
 from safevlm_sdk.verdict import Verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from safevlm_runtime.observer import Event
+from safevlm_runtime.judging.observer import Event
 from safevlm_runtime.telemetry.record import plain
 from safevlm_sdk.errors import MissingExtra
 from safevlm_sdk.verdict import Verdict

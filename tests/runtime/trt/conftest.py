@@ -15,10 +15,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from safevlm_runtime.reader import read_bundle
-from safevlm_runtime.trt.build import EngineRequest
-from safevlm_runtime.trt.profile import profile_of, sizes_of
-from safevlm_runtime.trt.sidecar import Here, sidecar
+from safevlm_runtime.backends.trt.build import EngineRequest
+from safevlm_runtime.backends.trt.profile import profile_of, sizes_of
+from safevlm_runtime.backends.trt.sidecar import Here, sidecar
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_sdk.manifest import manifest_bytes, parse_manifest, sealed
 from safevlm_sdk.strict import digest
 

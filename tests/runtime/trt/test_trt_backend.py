@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.reader import read_bundle
-from safevlm_runtime.trt.opening import open_engine
+from safevlm_runtime.backends.trt.opening import open_engine
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_sdk.errors import BundleSelfTest, EngineError, EngineTimeout, EngineUnreadable
 from safevlm_sdk.policy import Action
 

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.reader import read_bundle
-from safevlm_runtime.trt.build import EngineRequest
-from safevlm_runtime.trt.host_cache import KEY_FILE, HostCache
-from safevlm_runtime.trt.opening import open_engine
-from safevlm_runtime.trt.profile import profile_of, sizes_of
-from safevlm_runtime.trt.sidecar import Here, sidecar
+from safevlm_runtime.backends.trt.build import EngineRequest
+from safevlm_runtime.backends.trt.host_cache import KEY_FILE, HostCache
+from safevlm_runtime.backends.trt.opening import open_engine
+from safevlm_runtime.backends.trt.profile import profile_of, sizes_of
+from safevlm_runtime.backends.trt.sidecar import Here, sidecar
+from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_sdk.errors import EngineBuildError
 
 DATA = b"engine" * 1000

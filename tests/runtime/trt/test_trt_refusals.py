@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.reader import read_bundle
-from safevlm_runtime.trt.engine import deserialise
-from safevlm_runtime.trt.flavor import load_flavor
-from safevlm_runtime.verify import verify_bundle
+from safevlm_runtime.backends.trt.engine import deserialise
+from safevlm_runtime.backends.trt.flavor import load_flavor
+from safevlm_runtime.bundle.reader import read_bundle
+from safevlm_runtime.bundle.verify import verify_bundle
 from safevlm_sdk.command.app import app
 from safevlm_sdk.errors import (
     BundleGraph,

@@ -1,0 +1,1 @@
+"""From pixels to one verdict: frames, views, gates, policies, fusion."""
