@@ -265,9 +265,15 @@ def _check_graphs(manifest: Manifest) -> None:
     engines = [engine.id for engine in manifest.engines]
     if len({*ids, *engines}) != len(ids) + len(engines):
         raise ValueError(f"engines are {engines} and graphs are {ids}; each id may stand only once")
+    listed = {graph.id: manifest.files[graph.file] for graph in manifest.graphs}
     for engine in manifest.engines:
-        if engine.graph not in ids:
+        if engine.graph not in listed:
             raise ValueError(f"engine {engine.id} was built of {engine.graph!r}, but the graphs are {ids}")
+        if engine.onnx_sha256 != listed[engine.graph]:
+            raise ValueError(
+                f"engine {engine.id} was built of {engine.onnx_sha256}, but {engine.graph} is "
+                f"{listed[engine.graph]}; build it anew"
+            )
 
 
 def _check_views(manifest: Manifest) -> None:

@@ -239,6 +239,7 @@ def test_a_graph_that_cannot_be_checked_or_run_is_refused(changes, message):
         ({"compute_capabilities": ()}, "compute_capabilities"),
         ({"compute_capabilities": ("sm86",)}, "compute_capabilities"),
         ({"onnx_sha256": "0"}, "sha256"),
+        ({"onnx_sha256": "sha256:" + "1" * 64}, "built of sha256:1{64}, but gate.fp32 is sha256:"),
         ({"size": 0}, "size"),
         ({"profile": {"pixel_values": ((8, 3), (1, 3), (32, 3))}}, "profile of pixel_values"),
         ({"profile": {"pixel_values": ((1, 3), (1, 3, 8), (32, 3))}}, "profile of pixel_values"),

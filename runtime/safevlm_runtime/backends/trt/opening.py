@@ -39,7 +39,7 @@ def open_engine(bundle: Bundle, graph: Graph, flavor_name: FlavorName, engine_se
     entry, why = _own(bundle, graph, flavor)
     device = _device(flavor, entry, why)
     if entry is not None and why is None:
-        why = misfit(entry, bundle.graphs[graph.id], here(flavor, device.capability))
+        why = misfit(entry, here(flavor, device.capability))
     if entry is not None and why is None:
         data = bundle.engines[entry.id]
     else:
@@ -58,7 +58,7 @@ def _own(bundle: Bundle, graph: Graph, flavor: Flavor) -> tuple[Engine | None, s
             f"public_key=, or digest={bundle.manifest.digest!r} once you know whose it is"
         )
     check_bytes(entry, bundle.engines[entry.id])
-    return entry, misfit(entry, bundle.graphs[graph.id], here(flavor))
+    return entry, misfit(entry, here(flavor))
 
 
 def _device(flavor: Flavor, entry: Engine | None, why: str | None) -> Device:

@@ -87,12 +87,11 @@ def check_bytes(engine: Engine, data: bytes) -> None:
         )
 
 
-def misfit(engine: Engine, onnx: bytes, where: Here) -> str | None:
+def misfit(engine: Engine, where: Here) -> str | None:
     """Why an engine cannot be used here, or None.
 
     Args:
-        engine: The manifest's entry.
-        onnx: The graph that it should have been built of.
+        engine: The manifest's entry, which holds for the graph of its bundle.
         where: This machine; without its GPU's capability that is not compared.
     """
     title = TITLES[engine.flavor]
@@ -102,8 +101,6 @@ def misfit(engine: Engine, onnx: bytes, where: Here) -> str | None:
         return f"it was built with {title} {engine.version}, and {where.version} is installed"
     if engine.host_os != where.host_os:
         return f"it was built on {engine.host_os}, and this is {where.host_os}"
-    if engine.onnx_sha256 != digest(onnx):
-        return f"it was built of another graph than the bundle's {engine.graph}"
     if where.capability is not None and where.capability not in engine.compute_capabilities:
         found = ", ".join(engine.compute_capabilities)
         return f"it was built for GPUs of compute capability {found}, and the one here has {where.capability}"
