@@ -7,6 +7,7 @@ float32 of each of the 256 pixel values per channel.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -63,12 +64,15 @@ def resized_shape(height: int, width: int, spec: Preprocessing) -> tuple[int, in
     return (longer, spec.shortest_edge) if width <= height else (spec.shortest_edge, longer)
 
 
+@lru_cache(maxsize=16)
 def normalisation_table(spec: Preprocessing) -> NDArray[np.float32]:
-    """float32 [3, 256]: the normalised value of each pixel value, per channel."""
+    """float32 [3, 256], read-only: the normalised value of each pixel value, per channel."""
     rescaled = (np.arange(256, dtype=np.float64) * spec.rescale_factor).astype(np.float32)
     mean = np.array(spec.mean, dtype=np.float32)[:, None]
     std = np.array(spec.std, dtype=np.float32)[:, None]
-    return (rescaled[None] - mean) / std
+    table = (rescaled[None] - mean) / std
+    table.flags.writeable = False
+    return table
 
 
 def preprocess(pixels: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.float32]:
