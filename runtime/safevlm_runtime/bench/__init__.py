@@ -9,4 +9,6 @@ result      all of that as one value, and as JSON
 figures     what follows from it
 compare     one result against another
 report      card and tables as text; plot draws them
+readings    what a machine tells of heat, clocks and power, and the energy of an image; for benchmarks/on_device.py
+            and others beside it: kernel_sensors asks Linux, gpu_sensors NVIDIA's library
 """
