@@ -2,10 +2,16 @@
 PYTHON ?= python3
 DEMO := .venv-demo
 DEV := .venv
+TRITON := .venv-triton
+DOCS := .venv-docs
 IMAGES ?=
+GPU_EXTRAS ?= gpu
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' safevlm_sdk/version.py)
+# The time of the last commit stands in the archives, and not that of the build.
+BUILD = SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600) $(CURDIR)/$(DEV)/bin/python -m build --no-isolation
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check test-browser test-gpu wheel-test starter format clean
+.PHONY: dist sbom demo test check docs test-browser test-deploy test-gpu bench-gpu wheel-test starter format clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/.installed ## judge generated example images, or your own: make demo IMAGES="a.jpg b.png"
@@ -23,24 +29,57 @@ test: $(DEV)/.installed ## every test that needs no GPU, in as many processes as
 test-browser: $(DEV)/.installed ## the page, in a real Chromium: apt-get install chromium chromium-driver
 	$(DEV)/bin/python -m pytest tests/browser -m browser
 
+test-deploy: $(DEV)/.installed $(TRITON)/.installed ## behind a real nginx, and in a real Triton: apt-get install nginx-light
+	$(DEV)/bin/python -m pytest tests/deploy -m deploy
+
 test-gpu: $(DEV)/.installed ## the tests that need an NVIDIA GPU
 	rm $(DEV)/.installed
 	$(DEV)/bin/python -m pip uninstall --quiet --yes onnxruntime
 	$(DEV)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[gpu]"
 	$(DEV)/bin/python -m pytest -m gpu
 
+bench-gpu: $(DEV)/.installed ## a gate on an NVIDIA GPU, into benchmarks/results/; with TensorRT: make bench-gpu GPU_EXTRAS=gpu,trt
+	rm $(DEV)/.installed
+	$(DEV)/bin/python -m pip uninstall --quiet --yes onnxruntime
+	$(DEV)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[$(GPU_EXTRAS)]"
+	$(DEV)/bin/python benchmarks/gpu.py --out benchmarks/results
+
 check: $(DEV)/.installed ## style, types, architecture
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports
+	$(DEV)/bin/pyright --pythonpath $(DEV)/bin/python
 
-wheel-test: $(DEV)/.installed ## sdist -> wheel -> clean environment -> the starter judges
-	rm -rf dist .venv-wheel
-	$(DEV)/bin/python -m build --outdir dist .
+docs: $(DOCS)/.installed ## the documentation site, into build/site; a warning is an error
+	$(DOCS)/bin/python docs/tools/stage.py build/docs
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+	$(DOCS)/bin/python docs/tools/self_contained.py build/site
+
+dist: $(DEV)/.installed ## sdist and wheel; built again from the sdist, elsewhere and by another umask, they are the same bytes
+	rm -rf dist build/again
+	$(BUILD) --outdir dist .
+	mkdir -p build/again
+	tar -xzf dist/*.tar.gz -C build/again --strip-components 1
+	umask 077 && cd build/again && TZ=Pacific/Kiritimati $(BUILD) --outdir out .
+	cd dist && sha256sum *.tar.gz *.whl > SHA256SUMS
+	cd build/again/out && sha256sum --check $(CURDIR)/dist/SHA256SUMS
+
+wheel-test: dist ## sdist -> wheel -> clean environment -> the starter judges
+	rm -rf .venv-wheel
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/python $(PIP_INSTALL) -c constraints.txt "$$(ls dist/*.whl)[cpu]"
 	cd dist && ../.venv-wheel/bin/python -I ../tests/installed/starter_from_wheel.py
+
+sbom: dist ## what the wheel with the extra `cpu` brings along, as CycloneDX, beside it
+	rm -rf build/sbom && mkdir -p build/sbom
+	$(PYTHON) -m venv --without-pip build/sbom/wheel
+	$(DEV)/bin/python -m pip --python build/sbom/wheel/bin/python install --quiet -c constraints.txt "$$(ls dist/*.whl)[cpu]"
+	$(PYTHON) -m venv build/sbom/tool
+	build/sbom/tool/bin/python $(PIP_INSTALL) -c constraints.txt cyclonedx-bom
+	sed 's/^dynamic = .*/version = "$(VERSION)"/' pyproject.toml > build/sbom/pyproject.toml
+	build/sbom/tool/bin/cyclonedx-py environment --pyproject build/sbom/pyproject.toml --mc-type library \
+		--output-reproducible --validate --of JSON -o dist/safevlm_sdk-$(VERSION).cdx.json build/sbom/wheel/bin/python
 
 starter: $(DEV)/.installed data/documents-train/manifest.jsonl data/cards-train/manifest.jsonl data/documents-development/manifest.jsonl ## train and export a starter anew, into build/
 	OMP_NUM_THREADS=1 $(DEV)/bin/safevlm train recipes/starter.toml --out build/starter
@@ -65,7 +104,7 @@ format: $(DEV)/.installed
 	$(DEV)/bin/ruff format .
 
 clean:
-	rm -rf $(DEMO) $(DEV) .venv-wheel dist demo
+	rm -rf $(DEMO) $(DEV) $(DOCS) $(TRITON) .venv-wheel dist demo
 
 $(DEMO)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEMO)
@@ -77,4 +116,15 @@ $(DEV)/.installed: pyproject.toml constraints.txt
 	$(DEV)/bin/python $(PIP_INSTALL) --upgrade "pip>=25.1"
 	$(DEV)/bin/python $(PIP_INSTALL) -c constraints.txt torch
 	$(DEV)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[cpu,train]" --group dev
+	@touch $@
+
+$(DOCS)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(PIP_INSTALL) --upgrade "pip>=25.1"
+	$(DOCS)/bin/python $(PIP_INSTALL) -c constraints.txt --group docs
+	@touch $@
+
+$(TRITON)/.installed: tests/deploy/triton-requirements.txt
+	$(PYTHON) -m venv $(TRITON)
+	$(TRITON)/bin/python $(PIP_INSTALL) -r tests/deploy/triton-requirements.txt
 	@touch $@

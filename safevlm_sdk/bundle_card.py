@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from safevlm_sdk.calibration.note import other_policy
 from safevlm_sdk.calibration.record import CalibrationRecord
+from safevlm_sdk.card_header import card_header
 from safevlm_sdk.evaluation_card import evaluation_section, plain
 from safevlm_sdk.evaluation_record import EvaluationRecord
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GraphProof, Manifest
@@ -19,7 +20,7 @@ your own with `safevlm calibrate`."""
 
 
 def bundle_card(manifest: Manifest, policy: Policy, evaluation: EvaluationRecord | None = None) -> str:
-    """Markdown.
+    """Markdown with the metadata header of the Hugging Face Hub.
 
     Args:
         manifest: May still lack its digest and its files.
@@ -29,7 +30,9 @@ def bundle_card(manifest: Manifest, policy: Policy, evaluation: EvaluationRecord
     plan = manifest.view_plan
     absent = [name for name in manifest.taxonomy.categories if name not in manifest.coverage]
     risks = [label for label in manifest.labels if label in manifest.coverage]
-    return f"""# {manifest.name}
+    return f"""{card_header(manifest.name, license=manifest.license, evaluation=evaluation)}
+
+# {manifest.name}
 
 {_kind(manifest)} It judges the image alone, not the question beside it.
 

@@ -1,4 +1,4 @@
-"""Importing ONNX Runtime and OpenVINO without the messages that they send to their makers."""
+"""Importing ONNX Runtime, OpenVINO and Ray without the messages that they send to their makers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 ORT_SWITCH = "ORT_DISABLE_TELEMETRY"
+RAY_SWITCH = "RAY_USAGE_STATS_ENABLED"
 REPORTER = "openvino_telemetry"
 _NOT_THERE = object()
 
@@ -51,3 +52,16 @@ def import_openvino() -> Any:
             sys.modules.pop(REPORTER, None)  # another thread may have been here
         else:
             sys.modules[REPORTER] = before
+
+
+def import_ray() -> Any:
+    """The module `ray`, imported with its reporter switched off, unless the operator has set the switch.
+
+    Otherwise nightly builds of Ray report to their makers whatever is started by `ray.init`; releases do not. A
+    cluster that is joined does what whoever started it has chosen.
+
+    Raises:
+        ModuleNotFoundError: Ray is not installed.
+    """
+    os.environ.setdefault(RAY_SWITCH, "0")
+    return import_module("ray")

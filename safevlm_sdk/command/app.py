@@ -11,8 +11,21 @@ from typing import Annotated
 
 import typer
 
-from safevlm_sdk.command import bundles, calibrate, check, doctor, evaluate, export, log, policies, serve, train
+from safevlm_sdk.command import (
+    audit,
+    bundles,
+    calibrate,
+    check,
+    doctor,
+    evaluate,
+    export,
+    log,
+    policies,
+    serve,
+    train,
+)
 from safevlm_sdk.command.bench import bench_app
+from safevlm_sdk.command.hub import pull, push
 from safevlm_sdk.command.printing import never_fail_on_a_character, printable
 from safevlm_sdk.command.rtvlm import rtvlm_app
 from safevlm_sdk.errors import SafeVLMError
@@ -33,6 +46,7 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(rtvlm_app, name="rtvlm")
 app.add_typer(bench_app, name="bench")
 app.command("check")(check.check)
+app.command("audit")(audit.audit)
 app.command("verify")(bundles.verify)
 app.command("inspect")(bundles.inspect)
 app.command("train")(train.train)
@@ -40,6 +54,8 @@ app.command("eval")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
 app.command("sign")(export.sign_bundle)
+app.command("pull")(pull)
+app.command("push")(push)
 app.command("serve")(serve.serve)
 app.command("log")(log.log)
 app.command("doctor")(doctor.doctor)

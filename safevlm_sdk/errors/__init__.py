@@ -90,9 +90,21 @@
     │       ├── RemoteImageHost        remote_image_host
     │       └── RemoteImageAddress     remote_image_address
     ├── ListenError            listen_failed
+    ├── HubError               hub_failed
+    │   ├── HubUnreachable         hub_unreachable
+    │   ├── HubDenied              hub_denied
+    │   ├── HubNotFound            hub_not_found
+    │   └── HubContent             hub_content
     ├── CalibrationError       calibration_failed
     │   ├── BoundUnsupported       bound_unsupported
     │   └── BoundsContradict       bounds_contradict
+    ├── AuditError             audit_failed
+    │   ├── AuditSourceError       audit_source_invalid
+    │   ├── AuditMismatch          audit_mismatch
+    │   ├── AuditBusy              audit_busy
+    │   ├── AuditStopped           audit_stopped
+    │   ├── ItemUnusable           item_unusable
+    │   └── HashHookFailed         hash_hook_failed
     └── ExportError            export_failed
         ├── LabelMapError          label_map_invalid
         └── ProofFailed            proof_failed
@@ -103,6 +115,15 @@ A message says what failed, what was found and what to do next. `code` is stable
 
 from __future__ import annotations
 
+from .auditing import (
+    AuditBusy,
+    AuditError,
+    AuditMismatch,
+    AuditSourceError,
+    AuditStopped,
+    HashHookFailed,
+    ItemUnusable,
+)
 from .base import (
     MissingExtra,
     OptionError,
@@ -137,6 +158,7 @@ from .chatting import (
     ConversationTooManyImages,
     ImageNotJudged,
 )
+from .hub import HubContent, HubDenied, HubError, HubNotFound, HubUnreachable
 from .images import (
     DecoderDied,
     DecodeTimeout,
@@ -212,6 +234,11 @@ from .running import (
 from .videos import VideoCorrupt, VideoError, VideoFormat, VideoTooLong
 
 __all__ = [
+    "AuditBusy",
+    "AuditError",
+    "AuditMismatch",
+    "AuditSourceError",
+    "AuditStopped",
     "BadRequest",
     "BenchmarkError",
     "BodyEncoding",
@@ -257,6 +284,12 @@ __all__ = [
     "ExportError",
     "FeaturesMismatch",
     "GateFailed",
+    "HashHookFailed",
+    "HubContent",
+    "HubDenied",
+    "HubError",
+    "HubNotFound",
+    "HubUnreachable",
     "ImageCorrupt",
     "ImageDimensions",
     "ImageEmpty",
@@ -274,6 +307,7 @@ __all__ = [
     "ImageTooManyViews",
     "ImageTypeMismatch",
     "ImageUnreadable",
+    "ItemUnusable",
     "LabelMapError",
     "ListenError",
     "ManifestError",

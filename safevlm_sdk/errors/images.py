@@ -36,9 +36,17 @@ class ImageEmpty(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """The encoded image has more bytes than the limit."""
+    """The encoded image has more bytes than the limit.
+
+    Attributes:
+        param: JSON path of an image in a request to the proxy; None elsewhere.
+    """
 
     code = "image_too_large"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class ImageFormat(ImageError):

@@ -10,10 +10,12 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from safevlm_sdk.card_header import with_model_index
 from safevlm_sdk.command.app import app
 from safevlm_sdk.errors import CheckpointError
 from safevlm_sdk.evaluation_card import HEADING, evaluation_section
 from safevlm_sdk.evaluation_record import evaluation_bytes, parse_evaluation
+from safevlm_training.card import TITLE
 from safevlm_training.checkpoint import (
     CALIBRATION_FILE,
     CHECKPOINT_FILES,
@@ -102,8 +104,9 @@ def test_the_checkpoint_s_card_holds_the_last_evaluation_alone(own: Path, evalua
     for notes in (("First.",), ("Second.",)):
         assert publish_evaluation(own, msgspec.structs.replace(record, notes=notes)) == own / "README.md"
     card = (own / "README.md").read_text(encoding="utf-8")
-    assert card == f"{before}\n{evaluation_section(msgspec.structs.replace(record, notes=('Second.',)))}\n"
-    assert load_evaluation(own) == msgspec.structs.replace(record, notes=("Second.",))
+    second = msgspec.structs.replace(record, notes=("Second.",))
+    assert card == f"{with_model_index(before, TITLE, second)}\n{evaluation_section(second)}\n"
+    assert load_evaluation(own) == second
     assert checkpoint_digest(own) == digest
     assert {file.name for file in own.iterdir()} <= CHECKPOINT_FILES
 
@@ -115,7 +118,8 @@ def test_a_trained_checkpoint_s_card_is_written_anew(own: Path, evaluated: Evalu
     card = (own / "README.md").read_text(encoding="utf-8")
     section = evaluation_section(record)
     training = json.loads((own / "training.json").read_bytes()) | {"calibration": load_calibration(own)}
-    assert card.replace(f"{section}\n\n", "") == training_card(training)
+    without = with_model_index(card, "own", None).replace(f"{section}\n\n", "")
+    assert without == training_card(training) != card
     assert card.index("## Evidence") < card.index(section) < card.index("## Thresholds")
     assert "It was not tested against images made to deceive it." in card
     publish_evaluation(own, record)
@@ -124,12 +128,13 @@ def test_a_trained_checkpoint_s_card_is_written_anew(own: Path, evaluated: Evalu
 
 def test_a_card_after_new_thresholds_keeps_its_words(own: Path, evaluated: Evaluation) -> None:
     described(own, calibrated_again={})
-    old = "# own\n\n## The card that training wrote\n\nNo longer holds.\n"
+    old = "---\nlicense: mit\n---\n\n# own\n\n## The card that training wrote\n\nNo longer holds.\n"
     (own / "README.md").write_text(old)
     record = summarise(evaluated)
     for _ in range(2):
         publish_evaluation(own, record)
-        assert (own / "README.md").read_text(encoding="utf-8") == f"{old}\n{evaluation_section(record)}\n"
+        told = with_model_index(old, "own", record)
+        assert (own / "README.md").read_text(encoding="utf-8") == f"{told}\n{evaluation_section(record)}\n"
 
 
 def test_another_checkpoint_s_figures_are_not_written(own: Path, evaluated: Evaluation) -> None:

@@ -16,12 +16,13 @@ from safevlm_sdk.calibration.page import Written, publish_page
 from safevlm_sdk.calibration.request import Request, judge_request, place_of_page
 from safevlm_sdk.calibration.run import Outcome, Subject, calibrate
 from safevlm_sdk.calibration.samples import Seen
+from safevlm_sdk.card_header import with_model_index
 from safevlm_sdk.decision import Rule
 from safevlm_sdk.errors import CalibrationError, CheckpointError, OptionError, OutputNotFinite
 from safevlm_sdk.policy import Policy, default_policy_text, load_policy, parse_policy
 from safevlm_sdk.preprocess import preprocess
 from safevlm_sdk.raster import Frame, Limits, capped, decode
-from safevlm_training.card import model_card
+from safevlm_training.card import TITLE, model_card
 from safevlm_training.checkpoint import (
     CALIBRATION_FILE,
     CARD_FILE,
@@ -191,7 +192,8 @@ def _card(path: Path, config: SafetyConfig, found: CheckpointCalibration) -> str
     file = path / CARD_FILE
     if not file.exists():
         return card
-    old = read_file(file).decode("utf-8", "replace")
+    # Figures of an evaluation were at other thresholds.
+    old = with_model_index(read_file(file).decode("utf-8", "replace"), TITLE, None)
     header = ""
     if old.startswith("---\n") and "\n---\n" in old[4:]:
         end = old.index("\n---\n", 4) + 5

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from safevlm_sdk.card_header import card_header
 from safevlm_sdk.evaluation_card import evaluation_section
 from safevlm_sdk.evaluation_record import EvaluationRecord
 from safevlm_sdk.manifest import Calibration, Thresholds
 from safevlm_training.config import SafetyConfig
+
+TITLE = "A SafeVLM image gate"
 
 
 def model_card(
@@ -18,13 +21,9 @@ def model_card(
     claims = "\n".join(f"| `{risk}` | {_cell(claim)} |" for risk, claim in config.coverage.items())
     absent = [name for name in config.taxonomy.categories if name not in config.coverage]
     not_seen = ", ".join(f"`{name}`" for name in absent) or "none"
-    card = f"""---
-library_name: safevlm-sdk
-pipeline_tag: image-classification
-tags: [safety, moderation, safevlm]
----
+    card = f"""{card_header(TITLE, evaluation=evaluation)}
 
-# A SafeVLM image gate
+# {TITLE}
 
 It judges the image alone, not the question beside it.
 

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from safevlm_sdk.errors import CheckpointError
 from safevlm_training.checkpoint import CheckpointCalibration, load_modules, load_tower_state, save_checkpoint
 from safevlm_training.config import SafetyConfig
+from safevlm_training.hub import PushToHub, find_checkpoint, push_checkpoint
 from safevlm_training.modules import SafetyModules, SafetyOutput
 from safevlm_training.towers.load import check_digest, load_tower, tuned_weights
 from safevlm_training.towers.tower import Tower
 
 
-class RiskModel(nn.Module):
+class RiskModel(nn.Module, PushToHub):
     """A vision tower and the safety modules that listen to it.
 
     Args:
@@ -52,18 +53,29 @@ class RiskModel(nn.Module):
         return self.safety(features), features
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, tower: Tower | None = None) -> RiskModel:
-        """Reads a checkpoint folder, in eval mode.
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        tower: Tower | None = None,
+        revision: str | None = None,
+        digest: str | None = None,
+    ) -> RiskModel:
+        """Reads a checkpoint folder, or a repository of the Hugging Face hub, in eval mode.
 
         Args:
-            path: The folder.
+            path: A folder, or an id as "owner/name".
             tower: Already loaded; else it is loaded as the configuration says.
+            revision: Of the checkpoint's repository; a commit cannot change.
+            digest: What `checkpoint_digest` must say of it.
 
         Raises:
             CheckpointError: The checkpoint is damaged, or the tower is not the one it was trained with.
+            HubError: The hub does not give it.
         """
-        modules = load_modules(path)
-        state = load_tower_state(path)
+        folder = find_checkpoint(path, revision=revision, digest=digest)
+        modules = load_modules(folder)
+        state = load_tower_state(folder)
         config = modules.config
         if tower is None:
             tower = load_tower(config.tower, config.preprocessing, state=state)
@@ -78,12 +90,21 @@ class RiskModel(nn.Module):
         calibration: CheckpointCalibration | None = None,
         training: Mapping[str, Any] | None = None,
         card: str | None = None,
+        push_to_hub: str | None = None,
     ) -> None:
         """Writes a checkpoint folder; where the tower differs from the published one, its tuned weights are in it.
+
+        Args:
+            path: A folder, made if need be.
+            calibration: Temperature and thresholds; None: it decides nothing yet.
+            training: How it was trained, as plain values.
+            card: The model card.
+            push_to_hub: A repository of the Hugging Face hub, as "owner/name", that gets it, too.
 
         Raises:
             CheckpointError: The thresholds are not the covered risks', the published tower is gone, or the folder
                 cannot be written.
+            HubError: The hub does not take it.
         """
         found = self.tower.digest
         if found != self.config.tower.digest:
@@ -94,3 +115,5 @@ class RiskModel(nn.Module):
         if self.tuned_tower:
             tuned = tuned_weights(self.tower, self.config.tower, self.config.preprocessing) or None
         save_checkpoint(path, self.safety, calibration=calibration, training=training, card=card, tower=tuned)
+        if push_to_hub is not None:
+            push_checkpoint(path, push_to_hub)

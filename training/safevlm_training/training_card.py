@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from safevlm_sdk.calibration.bounds import upper_bound
+from safevlm_sdk.card_header import card_header
 from safevlm_sdk.evaluation_card import evaluation_section
 from safevlm_sdk.evaluation_record import EvaluationRecord
 
@@ -22,7 +23,7 @@ def training_card(record: Mapping[str, Any], evaluation: EvaluationRecord | None
     """
     facts: dict[str, Any] = msgspec.to_builtins(dict(record))
     parts = [
-        _header(facts),
+        _header(facts, evaluation),
         _coverage(facts),
         _evidence(facts),
         *(() if evaluation is None else (evaluation_section(evaluation),)),
@@ -34,16 +35,10 @@ def training_card(record: Mapping[str, Any], evaluation: EvaluationRecord | None
     return "\n\n".join(parts) + "\n"
 
 
-def _header(facts: dict[str, Any]) -> str:
-    # A JSON string is a YAML string, whatever is in it.
+def _header(facts: dict[str, Any], evaluation: EvaluationRecord | None) -> str:
     return "\n".join(
         [
-            "---",
-            "library_name: safevlm-sdk",
-            f"license: {json.dumps(facts['license'])}",
-            "pipeline_tag: image-classification",
-            "tags: [safety, moderation, safevlm]",
-            "---",
+            card_header(facts["name"], license=facts["license"], evaluation=evaluation),
             "",
             f"# {_cell(facts['name'])}",
             "",

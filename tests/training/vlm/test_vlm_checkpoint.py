@@ -1,4 +1,4 @@
-"""What a SafeVLM checkpoint holds, what it refuses, and the way to the hub and back."""
+"""What a SafeVLM checkpoint holds, and what it refuses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from safevlm_training.config import load_config
 from safevlm_training.plan import is_checkpoint
 from safevlm_training.quiet import quiet
 from safevlm_training.towers.load import describe_tower
-from safevlm_training.vlm import saving
 from safevlm_training.vlm.language import language_digest
 from safevlm_training.vlm.proof_model import proof_model
 from safevlm_training.vlm.safe_vlm import SafeVLM
@@ -224,70 +223,3 @@ def test_a_checkpoint_is_replaced_as_one(model: SafeVLM, calibration: Checkpoint
     (out / "notes").rmdir()
     (out / "processor" / "link.json").symlink_to(out / "config.json")
     assert not is_checkpoint(out)
-
-
-class Hub:
-    """A hub that keeps what it is given in a folder."""
-
-    folder: Path
-    calls: list[tuple[Any, ...]]
-
-    def __init__(self, token: str | None = None) -> None:
-        self.calls.append(("token", token))
-
-    def create_repo(self, repo_id: str, **options: Any) -> str:
-        if "/" not in repo_id:
-            raise ValueError("no owner")
-        self.calls.append((repo_id, options))
-        return f"https://hub.invalid/{repo_id}"
-
-    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> None:
-        publish_folder(self.folder, lambda out: _copy(Path(folder_path), out))
-        self.calls.append((repo_id, commit_message))
-
-
-def _copy(source: Path, out: Path) -> None:
-    for file in source.rglob("*"):
-        if file.is_file():
-            (out / file.relative_to(source)).parent.mkdir(exist_ok=True)
-            (out / file.relative_to(source)).write_bytes(file.read_bytes())
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Hub]:
-    monkeypatch.setattr(saving, "HfApi", Hub)
-    Hub.folder, Hub.calls = tmp_path / "hub", []
-    return Hub
-
-
-def test_pushed_and_loaded_from_the_hub(model: SafeVLM, hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
-    model.add_lora(r=2)
-    assert model.push_to_hub("me/gate", private=True, token="t") == "https://hub.invalid/me/gate"
-    assert hub.calls[:2] == [("token", "t"), ("me/gate", {"private": True, "exist_ok": True})]
-    names = {str(file.relative_to(hub.folder)) for file in hub.folder.rglob("*") if file.is_file()}
-    assert {"config.json", "README.md", "lora/adapter_model.safetensors", "processor/tokenizer.json"} <= names
-    weights = [name for name in names if name.endswith(".safetensors")]
-    assert sorted(weights) == ["lora/adapter_model.safetensors", "safety.safetensors"]
-
-    def download(repo_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        assert (repo_id, revision) == ("me/gate", "main")
-        assert {"config.json", "safety.safetensors", "lora/*", "processor/*"} <= set(allow_patterns)
-        return str(hub.folder)
-
-    monkeypatch.setattr(saving, "snapshot_download", download)
-    loaded = SafeVLM.from_pretrained("me/gate", revision="main")
-    assert loaded(**batch_of(model)).logits.equal(model(**batch_of(model)).logits)
-
-
-def test_a_hub_that_refuses_is_said(model: SafeVLM, hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointError, match=r"gate: the checkpoint cannot be uploaded \(no owner"):
-        model.push_to_hub("gate")
-    with pytest.raises(CheckpointError, match="no checkpoint folder, and no Hugging Face id"):
-        SafeVLM.from_pretrained("/nowhere/at/all")
-
-    def gone(*_: Any, **__: Any) -> str:
-        raise OSError("offline")
-
-    monkeypatch.setattr(saving, "snapshot_download", gone)
-    with pytest.raises(CheckpointError, match=r"me/gate: cannot be downloaded \(offline"):
-        SafeVLM.from_pretrained("me/gate")

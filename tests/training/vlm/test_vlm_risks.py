@@ -31,6 +31,21 @@ GREEDY: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False}
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
 ASK = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]}]
 
+WORDS = """schema = 1
+name = "kiosk"
+uncovered = "allow"
+[actions.privacy]
+low = "caution"
+medium = "caution"
+high = "caution"
+[prompts]
+low = "Mind the {subject}. {hint}"
+medium = "Mind the {subject}. {hint}"
+high = "Mind the {subject}. {hint}"
+[hints]
+privacy = "Name nobody."
+"""
+
 
 @pytest.fixture
 def model() -> SafeVLM:
@@ -111,6 +126,13 @@ def test_the_note_stands_behind_the_last_question_after_the_worst_image(model: S
         with_notes([[{"role": "system", "content": "x"}]], [decisions], model.config.taxonomy)
 
 
+def test_a_policy_puts_its_own_words_into_the_note(model: SafeVLM) -> None:
+    decisions = model.decide(output_of([[9.0, 0.0, 0.0]], [LOW]))
+    policy = parse_policy(WORDS)
+    ((asked,),) = with_notes([ASK], [decisions], model.config.taxonomy, policy)
+    assert asked["content"][-1]["text"].endswith("\n\nMind the personal data. Name nobody.")
+
+
 def test_tiered_answers_see_the_note(model: SafeVLM, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts: list[str] = []
     call = SafeVLMProcessor.__call__
@@ -125,5 +147,7 @@ def test_tiered_answers_see_the_note(model: SafeVLM, monkeypatch: pytest.MonkeyP
             model.safety.head.readout.types.bias.copy_(bias)
         model.generate([ASK], [[PICTURE]], prompt="tiered", **GREEDY)
         assert ("personal data" in prompts[-1]) is said
+        model.generate([ASK], [[PICTURE]], prompt="tiered", policy=parse_policy(WORDS), **GREEDY)
+        assert ("Mind the personal data. Name nobody." in prompts[-1]) is said
     with pytest.raises(OptionError, match="prompt is 'polite'"):
         model.generate([ASK], [[PICTURE]], prompt="polite")  # type: ignore[arg-type]

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from safevlm_sdk.atomic import publish_file
+from safevlm_sdk.card_header import with_model_index
 from safevlm_sdk.errors import CheckpointError
 from safevlm_sdk.evaluation_card import evaluation_section, with_section
 from safevlm_sdk.evaluation_record import EVALUATION_FILE, EvaluationRecord, evaluation_bytes
-from safevlm_training.card import model_card
+from safevlm_training.card import TITLE, model_card
 from safevlm_training.checkpoint import (
     CARD_FILE,
     TRAINING_FILE,
     checkpoint_digest,
     load_calibration,
+    load_naming,
 )
 from safevlm_training.config import load_config, parse_json, read_file
 from safevlm_training.training_card import training_card
@@ -63,7 +65,10 @@ def _card(checkpoint: Path, record: EvaluationRecord | None) -> str:
     if "calibrated_again" in training:
         # Only the card that `safevlm calibrate` wrote tells which of training's figures no longer hold.
         old = read_file(checkpoint / CARD_FILE).decode("utf-8", "replace")
-        return old if record is None else with_section(old, evaluation_section(record))
+        if record is None:
+            return old
+        name = load_naming(checkpoint).name or TITLE
+        return with_section(with_model_index(old, name, record), evaluation_section(record))
     try:
         return training_card(training | {"calibration": calibration}, record)
     except (KeyError, TypeError, AttributeError) as problem:

@@ -78,6 +78,7 @@ def with_notes(
     conversations: Sequence[Sequence[Mapping[str, Any]]],
     decisions: Sequence[Sequence[Decision]],
     taxonomy: Taxonomy,
+    policy: Policy | None = None,
 ) -> list[list[Mapping[str, Any]]]:
     """Conversations with a safety prompt behind the last question of each, after its worst image.
 
@@ -85,14 +86,18 @@ def with_notes(
         conversations: They stay as they are; the result shares their other messages.
         decisions: Of the images of each.
         taxonomy: Of the decisions' categories.
+        policy: Its words, instead of the shipped ones.
 
     Raises:
         DataError: A conversation with a risky image has no turn of the user.
     """
+    prompts, hints = (None, None) if policy is None else (policy.prompts, policy.hints)
     found = []
     for conversation, some in zip(conversations, decisions, strict=True):
         one = worst(some)
-        note = "" if one is None else safety_prompt(one.category or SAFE, one.level or RiskLevel.NONE, taxonomy)
+        note = ""
+        if one is not None:
+            note = safety_prompt(one.category or SAFE, one.level or RiskLevel.NONE, taxonomy, prompts, hints)
         found.append(_noted(conversation, note) if note else list(conversation))
     return found
 

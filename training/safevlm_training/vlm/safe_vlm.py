@@ -17,6 +17,7 @@ from safevlm_sdk.features import VisionFeatures
 from safevlm_sdk.policy import Policy
 from safevlm_training.checkpoint import CheckpointCalibration
 from safevlm_training.config import SafetyConfig
+from safevlm_training.hub import PushToHub, push_checkpoint
 from safevlm_training.modules import SafetyModules, SafetyOutput
 from safevlm_training.vlm.adapter import Encoded, VisionAdapter
 from safevlm_training.vlm.compatibility import check_fit, check_grids
@@ -25,13 +26,13 @@ from safevlm_training.vlm.output import SafeVLMOutput
 from safevlm_training.vlm.passes import base_inputs, showing
 from safevlm_training.vlm.processor import Message, SafeVLMProcessor
 from safevlm_training.vlm.risks import Decider, with_notes
-from safevlm_training.vlm.saving import Metadata, load_parts, push_folder, save_parts
+from safevlm_training.vlm.saving import Metadata, load_parts, save_parts
 from safevlm_training.vlm.traded_features import pad_features, to_features
 
 IGNORED = -100  # a label that counts for no loss
 
 
-class SafeVLM(nn.Module):
+class SafeVLM(nn.Module, PushToHub):
     """A vision-language model with the safety modules beside it.
 
     The vision tower runs once per pass: its output goes to the gate and, as `mm_encoder_outputs`, to the language
@@ -160,7 +161,7 @@ class SafeVLM(nn.Module):
             images: The images of each, in reading order.
             prompt: "tiered" judges first and puts a safety prompt behind the last question of each conversation,
                 after its worst image.
-            policy: For "tiered": categories without an entry are switched off.
+            policy: For "tiered": its words, and its categories: those without an entry are switched off.
             safety_tokens: None: on once they were trained with the language model.
             **generate_kwargs: Of the base model's `generate`.
 
@@ -177,7 +178,7 @@ class SafeVLM(nn.Module):
         if prompt == "tiered" and (safety := self._judge(encoded)) is not None:
             decisions = iter(self.decide(safety, policy=policy))
             grouped = [[next(decisions) for _ in some] for some in images]
-            noted = with_notes(conversations, grouped, self.config.taxonomy)
+            noted = with_notes(conversations, grouped, self.config.taxonomy, policy)
             batch = self._moved(self.processor.conversations(noted, images, **options))
         sequences = self._generate(batch, encoded, on, generate_kwargs)
         ids = sequences if isinstance(sequences, Tensor) else sequences.sequences
@@ -242,6 +243,7 @@ class SafeVLM(nn.Module):
         *,
         vlm: Any = None,
         revision: str | None = None,
+        digest: str | None = None,
         dtype: Any = None,
         device_map: Any = None,
     ) -> SafeVLM:
@@ -251,14 +253,16 @@ class SafeVLM(nn.Module):
             path: A folder, or an id as "owner/name".
             vlm: The base model, already loaded; it gets the checkpoint's LoRA adapters. Else it is loaded as the
                 configuration says.
-            revision: Of the checkpoint's repository.
+            revision: Of the checkpoint's repository; a commit cannot change.
+            digest: What `checkpoint_digest` must say of it.
             dtype: Of the base model; None: as it was saved. The safety modules stay in float32.
             device_map: Of the base model, as in transformers.
 
         Raises:
             CheckpointError: The checkpoint is damaged, or the base model is not the one that it was trained with.
+            HubError: The hub does not give it.
         """
-        parts = load_parts(path, vlm=vlm, revision=revision, device_map=device_map)
+        parts = load_parts(path, vlm=vlm, revision=revision, digest=digest, device_map=device_map)
         model = cls(parts.vlm, parts.processor, parts.safety, metadata=parts.metadata)
         if dtype is not None:  # after the digests were compared: they are of the weights as they were saved
             parts.vlm.to(dtype)
@@ -272,19 +276,22 @@ class SafeVLM(nn.Module):
         calibration: CheckpointCalibration | None = None,
         training: Mapping[str, Any] | None = None,
         card: str | None = None,
+        push_to_hub: str | None = None,
     ) -> None:
         """Writes a checkpoint folder: safety modules, processor and LoRA adapters, but no weight of the base model.
 
-        What is not given is what the model was loaded with. Not atomic; see `save_checkpoint`.
+        What is not given is what it was loaded with. Not atomic; see `save_checkpoint`.
 
         Args:
             path: A folder, made if need be.
             calibration: Temperature and thresholds.
             training: How it was trained, as plain values.
             card: The model card.
+            push_to_hub: A repository, as "owner/name", that gets it, too.
 
         Raises:
             CheckpointError: Adapters were merged into the base model, or the folder cannot be written.
+            HubError: The hub does not take it.
         """
         if self.merged:
             raise CheckpointError(
@@ -296,14 +303,8 @@ class SafeVLM(nn.Module):
             calibration=calibration or known.calibration, training=training or known.training, card=card or known.card
         )
         save_parts(path, self.safety, self.processor, self.lora, self.metadata)
-
-    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
-        """Uploads the checkpoint to a repository of the Hugging Face hub, made if need be, and returns its address.
-
-        Raises:
-            CheckpointError: It cannot be written or uploaded.
-        """
-        return push_folder(self.save_pretrained, repo_id, private=private, token=token)
+        if push_to_hub is not None:
+            push_checkpoint(path, push_to_hub)
 
     def _on(self, safety_tokens: bool | None) -> bool:
         if safety_tokens is None:

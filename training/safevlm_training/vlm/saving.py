@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, snapshot_download
 from transformers import AutoModelForImageTextToText
 
 from safevlm_sdk.errors import CheckpointError
 from safevlm_training.checkpoint import (
     CARD_FILE,
-    CHECKPOINT_FILES,
-    CHECKPOINT_FOLDERS,
     LORA_FOLDER,
     PROCESSOR_FOLDER,
     TRAINING_FILE,
@@ -28,14 +23,13 @@ from safevlm_training.checkpoint import (
     save_checkpoint,
 )
 from safevlm_training.config import TowerConfig, read_file
+from safevlm_training.hub import find_checkpoint
 from safevlm_training.modules import SafetyModules
 from safevlm_training.quiet import quiet
 from safevlm_training.vlm.language import check_language
 from safevlm_training.vlm.load_processor import load_processor
 from safevlm_training.vlm.lora import Lora, load_lora
 from safevlm_training.vlm.processor import SafeVLMProcessor
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +62,14 @@ class Parts:
         return None if self.lora is None else load_lora(self.vlm, self.lora)
 
 
-def load_parts(path: str | Path, *, vlm: Any, revision: str | None, device_map: Any) -> Parts:
+def load_parts(path: str | Path, *, vlm: Any, revision: str | None, digest: str | None, device_map: Any) -> Parts:
     """Reads a checkpoint and loads its base model as it was saved, unless one is given.
 
     Raises:
+        HubError: The checkpoint cannot be had from the hub.
         CheckpointError: A part is missing or damaged, or the base model cannot be loaded.
     """
-    folder = _local(path, revision)
+    folder = find_checkpoint(path, revision=revision, digest=digest)
     safety = load_modules(folder)
     config = safety.config
     if config.tower.kind != "vlm":
@@ -146,40 +141,6 @@ def save_parts(
         card=metadata.card,
         folders=folders,
     )
-
-
-def push_folder(save: Callable[[Path], None], repo_id: str, *, private: bool | None, token: str | None) -> str:
-    """Saves into a temporary folder, uploads that and returns the repository's address.
-
-    Raises:
-        CheckpointError: It cannot be uploaded.
-    """
-    with tempfile.TemporaryDirectory(prefix="safevlm-push-") as folder:
-        save(Path(folder))
-        try:
-            hub = HfApi(token=token)
-            address = hub.create_repo(repo_id, private=private, exist_ok=True)
-            hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="SafeVLM checkpoint")
-        except Exception as problem:  # of the network, the hub or the id
-            raise CheckpointError(
-                f"{repo_id}: the checkpoint cannot be uploaded ({problem}); check the id, the network and `hf auth "
-                "login`"
-            ) from problem
-    return str(address)
-
-
-def _local(path: str | Path, revision: str | None) -> Path:
-    """The folder itself, or a downloaded copy of a repository's checkpoint."""
-    if Path(path).is_dir():
-        return Path(path)
-    if not _HUB_ID.fullmatch(str(path)):
-        raise CheckpointError(f"{path}: no checkpoint folder, and no Hugging Face id of the form owner/name")
-    wanted = [*CHECKPOINT_FILES, *(f"{name}/*" for name in CHECKPOINT_FOLDERS)]
-    try:
-        with quiet():
-            return Path(snapshot_download(str(path), revision=revision, allow_patterns=wanted))
-    except Exception as problem:  # of the network, the hub or the id
-        raise CheckpointError(f"{path}: cannot be downloaded ({problem}); check the id and the network") from problem
 
 
 def _metadata(folder: Path) -> Metadata:

@@ -1,0 +1,6 @@
+"""Where the images of an audit come from: folders, JSON lines, Parquet, tar shards, saved data sets."""
+
+from safevlm_runtime.audit.sources.opening import open_source
+from safevlm_runtime.audit.sources.source import FOLDER_LINKS, OTHER_FILES, Described, Kind, Source
+
+__all__ = ["FOLDER_LINKS", "OTHER_FILES", "Described", "Kind", "Source", "open_source"]

@@ -1,0 +1,179 @@
+"""`safevlm audit`: judge a whole data set."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from safevlm_sdk.command.extras import needs
+from safevlm_sdk.command.printing import console, printable
+from safevlm_sdk.errors import SafeVLMError
+from safevlm_sdk.policy import load_policy
+
+FLAGGED, FAILED = 10, 1
+LEVELS = ("low", "medium", "high")
+
+
+def audit(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of images, a .jsonl of paths, .parquet, tar shards as 'shard-{000..012}.tar', a folder of "
+            "these, or a data set that Hugging Face saved to disk."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The audit's own folder; one that was interrupted is gone on with.")],
+    bundle: Annotated[
+        list[Path] | None, typer.Option("--bundle", "-b", help="A bundle's folder; repeat for several. [starter]")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="A policy, instead of the bundle's own.")] = None,
+    digest: Annotated[
+        list[str] | None, typer.Option(help="Refuse a bundle with another digest (sha256:…); one per bundle.")
+    ] = None,
+    provider: Annotated[str, typer.Option(help="As for `safevlm check`.")] = "cpu",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Threads; with --ray, processes. [one per core]")] = None,
+    kind: Annotated[
+        Literal["folder", "jsonl", "parquet", "tar", "dataset"] | None,
+        typer.Option(help="What SOURCE is to be taken for, where it could be several."),
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="Of tables: the column that holds the images.")] = None,
+    hash_hook: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="Asked for each image's SHA-256 before it is decoded."),
+    ] = None,
+    isolate: Annotated[bool, typer.Option("--isolate", help="Decode in a child process with limits.")] = False,
+    allow_uncalibrated: Annotated[
+        bool, typer.Option("--allow-uncalibrated", help="Load a bundle whose weights were never calibrated.")
+    ] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Judge on Ray, on this machine's cores.")] = False,
+    ray_address: Annotated[str | None, typer.Option(help="Judge on this Ray cluster.")] = None,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Put small, blurred pictures of flagged images into the report.")
+    ] = False,
+) -> None:
+    """Judge every image of a data set, into verdicts.jsonl, verdicts.parquet and report.html.
+
+    An interrupted audit goes on where it stopped when the same command is run again. A finished one is left alone.
+
+    Exit code 0: nothing flagged; 10: something cautioned or blocked; 1: items failed, or the audit could not run.
+    """
+    needs("audit", "pyarrow")
+    here = import_module("safevlm_runtime.audit")
+    opened = here.open_source(source, kind, column)
+    bundles = bundle or [import_module("safevlm_runtime.bundle.loading").starter_folder()]
+    settings = here.JudgeSettings(
+        bundles=tuple(os.path.abspath(path) for path in bundles),
+        digests=tuple(digest) if digest else None,
+        policy=None if policy is None else load_policy(policy),
+        provider=provider,
+        hash_hook=hash_hook,
+        isolate_decoding=isolate,
+        allow_uncalibrated=allow_uncalibrated,
+    )
+    with here.Judge.load(settings) as judge, here.StopSignals() as stop:
+        for warning in judge.runtime.warnings:
+            typer.echo(f"warning: {printable(warning)}", err=True)
+        make_pool = _pool_maker(judge, jobs, ray_address, ray=ray)
+        with _shown(opened) as done:
+            judged = here.run_audit(opened, out, judge, make_pool, here.Watching(done=done, stop=lambda: stop.asked))
+        if not judged:
+            typer.echo(f"{printable(str(out))}: was finished before; nothing was judged", err=True)
+    report = import_module("safevlm_runtime.audit.report")
+    if judged or thumbnails or not (out / report.REPORT).exists():
+        summary = report.write_report(out, thumbnails=thumbnails)
+    else:
+        summary = import_module("safevlm_runtime.audit.summary").summarise(report.read_rows(out / here.VERDICTS))
+    _print_summary(summary, here.read_record(out))
+    console().print(printable(f"report: {out / report.REPORT}"), markup=False, soft_wrap=True)
+    if summary.total.failed:
+        raise typer.Exit(FAILED)
+    raise typer.Exit(FLAGGED if summary.total.flagged else 0)
+
+
+def _pool_maker(judge: Any, jobs: int | None, ray_address: str | None, *, ray: bool) -> Callable[[Any], Any]:
+    if ray or ray_address is not None:
+        at = import_module("safevlm_runtime.audit.ray_pool")
+        wanted = at.RaySettings(address=ray_address, workers=jobs)
+        return lambda known: at.RayPool(judge.settings, wanted)
+    local = import_module("safevlm_runtime.audit.local_pool")
+    return lambda known: local.LocalPool(judge, jobs or _cores(), known)
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _shown(source: Any) -> Iterator[Callable[[int], None]]:
+    """What to tell the number of rows to: at a terminal a bar with rate and remaining time, else silence."""
+    began: list[int] = []
+
+    def tell(rows: int) -> None:
+        if not began and rows:
+            typer.echo(f"goes on after {rows} items that are done", err=True)
+        began.append(rows)
+
+    if not sys.stderr.isatty():
+        yield lambda rows: None if began else tell(rows)
+        return
+    columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("judging", total=None)
+
+        def count() -> None:
+            with suppress(SafeVLMError):  # the audit itself meets it, too, and says so
+                bar.update(task, total=sum(1 for _ in source.items()))
+
+        def done(rows: int) -> None:
+            if not began:
+                tell(rows)
+            bar.update(task, completed=rows)
+
+        # The source is counted beside the work: how much is left is not worth waiting for.
+        threading.Thread(target=count, name="safevlm-count", daemon=True).start()
+        yield done
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+def _print_summary(summary: Any, record: Any) -> None:
+    total, shown = summary.total, console()
+    shown.print(
+        f"{total.images} images: {total.allow} allowed, {total.caution} cautioned, {total.block} blocked; of these "
+        f"{total.failed} could not be judged, {total.duplicates} are copies of others"
+    )
+    for category, levels in summary.categories.items():
+        found = ", ".join(f"{LEVELS[level - 1]} {number}" for level, number in levels.items() if number)
+        shown.print(printable(f"flagged as {category}: {found}"), markup=False)
+    for label, number in summary.hooks.items():
+        shown.print(printable(f"named {label} by the hash hook: {number}"), markup=False)
+    for code, number in summary.errors.items():
+        shown.print(f"not judged, {code}: {number}")
+    for what, number in record.finished.passed_over.items():
+        shown.print(f"passed over: {number} {what}")
+    shown.print(f"looked for: {', '.join(record.covered)}; for nothing else")
+    if record.uncovered:
+        shown.print(f"wanted by the policy but not covered: {', '.join(record.uncovered)}")

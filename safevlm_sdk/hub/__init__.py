@@ -1,0 +1,1 @@
+"""The Hugging Face hub, as far as checkpoints and bundles need it; its modules need the extra `hub`."""
