@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from safevlm_sdk.judged_view import JudgedView
 from safevlm_sdk.policy import Action
 from safevlm_sdk.taxonomy import RiskLevel
 
@@ -39,6 +40,9 @@ class Verdict:
         region: (left, top, right, bottom) of the tile that decided, in pixels of the raster; the attention is of it
             alone. None where the whole picture decided.
         cached: Taken from the cache: the same pixels were judged before, by the same bundles and policies.
+        views: What each frame, background and tile calls for by itself, in the order of judging; the worst
+            `MAX_TOLD_VIEWS` of them where there are more. Empty where nothing was judged, or features were.
+        views_judged: How many there were.
     """
 
     action: Action
@@ -62,6 +66,8 @@ class Verdict:
     observed: Action | None = None
     region: tuple[int, int, int, int] | None = None
     cached: bool = False
+    views: tuple[JudgedView, ...] = field(default=(), repr=False)
+    views_judged: int = 0
 
     def __post_init__(self) -> None:
         judged = (self.category, self.level, self.score)
@@ -120,4 +126,6 @@ class Verdict:
             "observed": None if self.observed is None else self.observed.value,
             "region": None if self.region is None else list(self.region),
             "cached": self.cached,
+            "views": [view.to_dict() for view in self.views],
+            "views_judged": self.views_judged,
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,13 +137,6 @@ def check_array(array: object) -> NDArray[np.uint8]:
             f"the array has shape {array.shape} and dtype {array.dtype}; pass uint8 RGB pixels of shape (H, W, 3)"
         )
     return array
-
-
-def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode RGB pixels [H, W, 3] as a PNG without metadata, which decodes to the same pixels bit for bit."""
-    buffer = io.BytesIO()
-    Image.fromarray(check_array(pixels)).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def _read_only(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

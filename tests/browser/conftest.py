@@ -141,3 +141,32 @@ def picture(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def window(browser: Browser) -> Browser:
+    """The browser as a person has it at first: light, wide, online."""
+    browser.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+    browser.devtools("Emulation.clearDeviceMetricsOverride")
+    browser.devtools("Network.enable")
+    browser.devtools(
+        "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1
+    )
+    browser.complaints()
+    return browser
+
+
+@pytest.fixture
+def animation(tmp_path: Path) -> Path:
+    """Four frames: safe, safe, privacy, safe."""
+    colours = ((0, 250, 0), (0, 230, 0), (0, 0, 250), (0, 240, 9))
+    frames = [Image.fromarray(np.full((40, 60, 3), rgb, np.uint8)) for rgb in colours]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    return tmp_path / "moving.gif"
+
+
+@pytest.fixture
+def page(window: Browser, serve: Callable[..., str], bundle: Path) -> Browser:
+    """The page of a gate with the test bundle."""
+    window.open(serve(bundle))
+    return window

@@ -31,6 +31,7 @@ low = "block"
 medium = "block"
 high = "block"
 """
+MOVING = CAUTIOUS.replace('on_error = "caution"', 'on_error = "caution"\nframes = "all"')
 PIXEL = """
 const [x, y] = arguments, canvas = document.querySelector('#canvas');
 return [...canvas.getContext('2d').getImageData(canvas.width * x, canvas.height * y, 1, 1).data];
@@ -45,24 +46,6 @@ const event = kind === 'paste'
   : new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true });
 document.querySelector('#drop').dispatchEvent(event);
 """
-
-
-@pytest.fixture
-def window(browser):
-    browser.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
-    browser.devtools("Emulation.clearDeviceMetricsOverride")
-    browser.devtools("Network.enable")
-    browser.devtools(
-        "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1
-    )
-    browser.complaints()
-    return browser
-
-
-@pytest.fixture
-def page(window, serve, bundle):
-    window.open(serve(bundle))
-    return window
 
 
 def test_a_risky_picture_is_blocked_with_all_that_belongs_to_it(page, picture):
@@ -270,13 +253,15 @@ def test_everything_can_be_reached_and_worked_with_the_keyboard(page, picture):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1200])
-def test_nothing_keeps_people_from_seeing_reading_or_operating_it(window, serve, bundle, picture, scheme, width):
+def test_nothing_keeps_people_from_seeing_reading_or_operating_it(
+    window, serve, bundle, picture, animation, scheme, width
+):
     window.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     window.devtools("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-    window.open(serve(bundle, CAUTIOUS))
+    window.open(serve(bundle, MOVING))
     assert window.run(CHECKS) == []
-    for name, rgb in (("blue.png", BLUE), ("green.png", GREEN)):
-        window.choose(picture(name, rgb))
+    for path in (picture("blue.png", BLUE), picture("green.png", GREEN), animation):
+        window.choose(path)
         window.until(JUDGED)
         window.run("document.querySelector('details').open = true")
         assert window.run(CHECKS) == []
@@ -292,10 +277,12 @@ def test_the_page_is_whole_without_any_other_site(serve, bundle):
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
         assert "unsafe" not in policy
-        for path in ("/page/page.css", "/page/page.js", "/page/icon.svg"):
+        for path in ("/page/page.css", "/page/page.js", "/page/views.js", "/page/icon.svg"):
             assert client.get(path).status_code == 200
             assert path[1:] in answer.text
-        texts = answer.text + "".join(client.get(f"/page/{name}").text for name in ("page.css", "page.js"))
+        texts = answer.text + "".join(
+            client.get(f"/page/{name}").text for name in ("page.css", "page.js", "views.js")
+        )
     assert "://" not in texts
     assert not any(
         word in texts for word in ("localStorage", "sessionStorage", "indexedDB", "cookie", "innerHTML", "eval(")

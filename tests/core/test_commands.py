@@ -20,7 +20,7 @@ def run(*arguments, command="safevlm"):
 def test_help_names_every_command_and_loads_nothing_heavy():
     done = run("--help")
     assert done.returncode == 0
-    for command in ("check", "verify", "inspect", "train", "calibrate", "export", "policy", "doctor"):
+    for command in ("check", "verify", "inspect", "train", "calibrate", "export", "policy", "pull", "push", "doctor"):
         assert command in done.stdout
     code = (
         "import sys, safevlm_sdk.command; "

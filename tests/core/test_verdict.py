@@ -64,6 +64,8 @@ def test_the_json_form_is_stable():
         "policy_digests": ["sha256:2"],
         "region": None,
         "cached": False,
+        "views": [],
+        "views_judged": 0,
         "safety_prompt": "",
         "refusal": "",
         "observed": None,

@@ -143,6 +143,7 @@ class Spy(ThreadingHTTPServer):
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.mode = "answer"
         self.much = False
+        self.last = b""
         self.broken = threading.Event()
         self.go_on = threading.Event()
         super().__init__(("127.0.0.1", 0), SpyHandler)
@@ -154,7 +155,7 @@ class Spy(ThreadingHTTPServer):
     def clear(self) -> None:
         self.data.clear()
         self.requests.clear()
-        self.mode, self.much = "answer", False
+        self.mode, self.much, self.last = "answer", False, b""
         self.broken.clear()
         self.go_on.clear()
 
@@ -198,6 +199,15 @@ class SpyHandler(BaseHTTPRequestHandler):
         """Breaks off in the middle of an event."""
         self._begin_events()
         self._chunk(f'data: {json.dumps(CHUNKS[0])}\n\ndata: {{"cut'.encode())
+        self.close_connection = True
+
+    def _close(self, body: Any) -> None:
+        """Ends a stream by closing the connection, behind `last` or in the middle of the answer."""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.wfile.write(f"data: {json.dumps(CHUNKS[0])}\n\n".encode() + self.server.last)
         self.close_connection = True
 
     def _hangup(self, body: Any) -> None:

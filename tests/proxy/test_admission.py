@@ -11,7 +11,7 @@ import time
 import httpx
 import pytest
 
-from safevlm_runtime.proxy.admission import Admission, expected_wait, smoothed
+from safevlm_runtime.proxy.admission import Admission, expected_wait, judged_at_once, smoothed
 from safevlm_runtime.proxy.settings import ProxyLimits
 from safevlm_sdk.errors import Overloaded
 
@@ -44,17 +44,22 @@ def clock():
 
 @pytest.fixture
 def admission(clock):
-    found = Admission(running=2, waiting=8, wait_seconds=0.25, meter=NoMeter(), clock=clock)
+    found = Admission(running=2, waiting=8, burst_seconds=0.25, meter=NoMeter(), clock=clock)
     yield found
     found.close()
 
 
 @pytest.mark.parametrize(
-    ("waiting", "workers", "job_seconds", "wait"),
-    [(0, 2, 9.0, 0.0), (4, 2, 0.1, 0.2), (3, 1, 0.5, 1.5), (64, 2, None, 0.0)],
+    ("jobs", "workers", "job_seconds", "wait"),
+    [(1, 2, 9.0, 0.0), (2, 2, 0.1, 0.05), (5, 2, 0.1, 0.2), (1, 1, 0.5, 0.5), (66, 2, None, 0.0)],
 )
-def test_the_wait_is_the_work_before_one_over_the_workers(waiting, workers, job_seconds, wait):
-    assert expected_wait(waiting, workers, job_seconds) == pytest.approx(wait)
+def test_the_wait_is_the_work_before_one_over_the_workers(jobs, workers, job_seconds, wait):
+    assert expected_wait(jobs, workers, job_seconds) == pytest.approx(wait)
+
+
+@pytest.mark.parametrize(("cores", "workers", "at_once"), [(1, 1, 1), (2, 1, 1), (4, 1, 2), (64, 1, 2), (8, 3, 1)])
+def test_two_are_judged_at_once_where_there_are_cores_for_it(cores, workers, at_once):
+    assert judged_at_once(cores, workers) == at_once
 
 
 def test_the_first_job_is_the_estimate_and_later_ones_move_it_by_an_eighth():
@@ -74,10 +79,10 @@ async def fill(admission, count, hold):
 
 
 @pytest.mark.parametrize(("job_seconds", "taken_on", "retry_after"), [
-    (0.04, 10, 1),  # all places: 7 x 0.04 / 2 is short enough, and then there is no eighth
-    (0.1, 8, 1),  # 6 x 0.1 / 2 is too long
-    (1.0, 3, 1),
-    (5.0, 3, 3),  # 1 x 5 / 2
+    (0.04, 10, 1),  # all places: 8 x 0.04 / 2 is short enough for a burst, and then there is no eleventh
+    (0.08, 6, 1),  # 7 x 0.08 / 2 are no burst any more, and 5 x 0.08 / 2 is longer than a job
+    (1.0, 4, 2),  # 2 x 1 / 2 is as long as a job; 3 x 1 / 2 is longer
+    (5.0, 4, 8),
 ])  # fmt: skip
 def test_so_many_are_taken_on_as_the_time_of_a_job_allows(admission, clock, job_seconds, taken_on, retry_after):
     async def run():
@@ -98,6 +103,29 @@ def test_so_many_are_taken_on_as_the_time_of_a_job_allows(admission, clock, job_
         assert head.value.retry_after == retry_after
         assert f"again in {retry_after} s" in str(head.value)
         admission.check()
+
+    asyncio.run(run())
+
+
+def test_as_long_as_too_many_come_nobody_waits_for_longer_than_a_job_takes(admission, clock):
+    async def run():
+        await admission.run(lambda: clock.take(0.04))
+        hold = threading.Event()
+        jobs = await fill(admission, 4, hold)
+        try:
+            for _ in range(12):
+                admission.check()  # 3 x 0.04 / 2 is longer than a job, and bearable in a burst
+            for _ in range(30):
+                with pytest.raises(Overloaded):
+                    admission.check()
+            clock.take(0.2)
+            with pytest.raises(Overloaded):
+                admission.check()
+            clock.take(0.1)  # so much has not been asked for of late that it would be more than a burst
+            admission.check()
+        finally:
+            hold.set()
+            await asyncio.gather(*jobs)
 
     asyncio.run(run())
 
@@ -123,7 +151,7 @@ def test_a_job_that_fails_takes_its_time_too(admission, clock):
         with pytest.raises(ValueError, match="broken"):
             await admission.run(fail)
         hold = threading.Event()
-        jobs = await fill(admission, 3, hold)
+        jobs = await fill(admission, 4, hold)
         with pytest.raises(Overloaded):
             admission.check()
         hold.set()

@@ -152,6 +152,30 @@ def test_an_upstream_that_breaks_off_ends_in_an_error_event(proxy, spy, pictures
     assert end == ""
 
 
+def test_an_upstream_that_closes_the_connection_between_two_events_ends_in_an_error_event(proxy, spy, pictures):
+    spy.mode = "close"
+    first, second, end = proxy.chat([image(pictures["allow"])], stream=True).text.split("\n\n")
+    assert json.loads(first[6:])["choices"][0]["delta"]["content"] == "one "
+    assert json.loads(second[6:])["error"]["code"] == "upstream_failed"
+    assert end == ""
+
+
+@pytest.mark.parametrize(
+    "last",
+    [b"data: [DONE]\n\n", b"data:[DONE]\r\n\r\n", b'event: response.completed\ndata: {"type": "x"}\n\n',
+     b"event: error\ndata: {}\n\n"],
+)  # fmt: skip
+def test_an_upstream_that_says_that_it_is_done_may_close_the_connection(proxy, spy, last):
+    spy.mode, spy.last = "close", last
+    assert "upstream_failed" not in proxy.chat("hello", stream=True).text
+
+
+@pytest.mark.parametrize("last", [b'data: {"text": "data: [DONE]"}\n\n', b"data: [DONE]\n\ndata: {}\n\n"])
+def test_only_the_last_event_says_that_it_is_done(proxy, spy, last):
+    spy.mode, spy.last = "close", last
+    assert "upstream_failed" in proxy.chat("hello", stream=True).text
+
+
 def test_an_upstream_that_breaks_off_before_its_answer_is_502(proxy, spy):
     spy.mode = "hangup"
     answer = proxy.chat("hello")

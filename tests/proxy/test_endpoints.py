@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import openai
 import pytest
+from PIL import Image
+
+from safevlm_runtime import Runtime
 
 
 def moderated(proxy, *urls, **fields):
@@ -50,6 +55,21 @@ def test_check_gives_the_verdict_on_a_data_url(proxy, spy, pictures):
     assert (answer["action"], answer["category"], answer["level"], answer["schema"]) == ("block", "privacy", 2, 1)
     assert answer["heatmap"] == [[0.25, 0.25], [0.25, 0.25]]
     assert spy.data == b""
+
+
+def test_check_tells_what_every_frame_calls_for_in_the_form_that_is_described(make_proxy, maker, tmp_path, paint):
+    maker.policy = maker.policy.replace(b'uncovered = "allow"', b'uncovered = "allow"\nframes = "all"')
+    frames, buffer = [Image.fromarray(paint(*rgb)) for rgb in ((0, 250, 0), (0, 0, 250))], io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    with Runtime.load(maker.write(tmp_path / "all")) as runtime:
+        proxy = make_proxy(runtime)
+        answer = proxy.raw(buffer.getvalue(), "/v1/check", **{"content-type": "image/gif"}).json()
+        described = proxy.client.get("/openapi.json").json()["paths"]["/v1/check"]["post"]["responses"]["200"]
+    shape = described["content"]["application/json"]["schema"]["properties"]["views"]
+    assert answer["views_judged"] == len(answer["views"]) == 2 <= shape["maxItems"]
+    assert all(set(view) == set(shape["items"]["required"]) for view in answer["views"])
+    told = [(view["frame"], view["action"], view["category"], view["decides"]) for view in answer["views"]]
+    assert told == [(1, "allow", "safe", False), (2, "block", "privacy", True)]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])

@@ -154,9 +154,10 @@ def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(impatient, spy):
 
 
 def test_the_rest_of_a_refused_body_is_not_read_for_ever(impatient):
-    with connect(impatient) as connection, trickling(connection):
+    with connect(impatient) as connection:
         connection.sendall(head(10**9) + b"{")
-        answer = until_closed(connection)
+        with trickling(connection):
+            answer = until_closed(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
@@ -275,7 +276,7 @@ class NoMeter:
 
 def test_whoever_goes_away_keeps_the_place_until_the_work_is_done():
     async def run():
-        admission = Admission(running=1, waiting=1, wait_seconds=1.0, meter=NoMeter())
+        admission = Admission(running=1, waiting=1, burst_seconds=1.0, meter=NoMeter())
         hold, done = threading.Event(), []
         first = asyncio.ensure_future(admission.run(lambda: hold.wait(20)))
         second = asyncio.ensure_future(admission.run(lambda: done.append("second")))

@@ -111,7 +111,7 @@ async def all_clients(base):
 
 
 def test_nobody_gets_anothers_verdict_or_answer(make_proxy, echo):
-    proxy = make_proxy(upstream=echo, limits=ProxyLimits(wait_seconds=60.0))
+    proxy = make_proxy(upstream=echo, limits=ProxyLimits(burst_seconds=60.0))
     found = asyncio.run(all_clients(f"http://127.0.0.1:{proxy.port}"))
     ids = [one for of_client in found for one in of_client]
     assert len(set(ids)) == CLIENTS * ROUNDS

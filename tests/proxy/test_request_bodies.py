@@ -214,7 +214,8 @@ def test_too_many_images_are_refused(proxy, spy, pictures):
 
 def test_an_image_of_too_many_bytes_is_refused(proxy, spy):
     url = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(10 * 2**20 - 7)).decode()
-    refused(proxy.chat([{"type": "image_url", "image_url": {"url": url}}]), spy, "image_too_large")
+    error = refused(proxy.chat([{"type": "image_url", "image_url": {"url": url}}]), spy, "image_too_large")
+    assert error["param"] == "messages[0].content[0].image_url.url"
 
 
 @pytest.mark.parametrize("extra", [0, 1])

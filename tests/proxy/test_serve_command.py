@@ -209,6 +209,30 @@ def test_a_hangup_reaches_every_worker(serve, running, environment, strict, tmp_
     assert all("is in force: gentle" in line for line in said), said
 
 
+def test_a_broken_policy_is_one_clear_line(refused, spy, strict):
+    strict.write_text("schema = ")
+    assert "policy_invalid" in refused("--starter", "--policy", str(strict), "--upstream", spy.url)
+
+
+def test_a_worker_that_dies_while_the_policy_is_broken_ends_the_gate_with_a_clear_line(
+    serve, running, environment, strict, tmp_path
+):
+    environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path)
+    address, _ = serve("--starter", "--no-isolate", "--workers", "2", "--policy", str(strict))
+    for _ in range(2400):  # until both serve: each has files of its own, whose names end in its process id
+        workers = {path.stem.rpartition("_")[2] for path in tmp_path.glob("*.db")}
+        if len(workers) == 2:
+            break
+        time.sleep(0.025)
+    strict.write_text("schema = ")
+    os.kill(int(min(workers)), signal.SIGKILL)
+    _, said = running[0].communicate(timeout=60)
+    assert running[0].returncode == 1
+    assert re.search(r"^error: policy_invalid: ", said, re.MULTILINE)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{address}/healthz", timeout=5)
+
+
 def test_a_wrong_bundle_is_one_clear_line(refused, spy, tmp_path):
     assert "bundle_missing" in refused("--bundle", str(tmp_path / "none"), "--upstream", spy.url)
 

@@ -40,6 +40,8 @@ KEYS = {
     "observed",
     "region",
     "cached",
+    "views",
+    "views_judged",
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import itertools
@@ -17,73 +16,20 @@ from hypothesis import strategies as some
 from PIL import Image as PilImage
 
 from safevlm_runtime import Runtime
-from safevlm_runtime.guard.engines.openai_form import message_form
 from safevlm_runtime.judging.gate import Gate
 from safevlm_sdk import Action
-from safevlm_sdk.chat import Image, Message, Reply, Request, Text, Usage
+from safevlm_sdk.chat import Image, Message, Request, Text, Usage
 from safevlm_sdk.errors import (
     ChatEngineUnreachable,
     ConversationError,
     ConversationTooManyImages,
     EngineError,
     ImageNotJudged,
-    ObserverFailed,
 )
 from safevlm_sdk.raster import decode, raster_digest
 
 RED, GREEN, BLUE = (250, 0, 0), (0, 250, 0), (0, 0, 250)
 REFUSAL = "I cannot help with this image."
-CAUTIOUS = b"""schema = 1
-name = "careful"
-uncovered = "allow"
-on_error = "caution"
-[actions.privacy]
-low = "caution"
-medium = "caution"
-high = "caution"
-[actions.illegal_risk]
-low = "caution"
-medium = "caution"
-high = "caution"
-[sources.trusted.actions.privacy]
-low = "allow"
-medium = "allow"
-high = "allow"
-"""
-
-
-class Spy:
-    """An engine that notes when it is asked, and with which bytes."""
-
-    def __init__(self):
-        self.bodies, self.happened = [], []
-
-    def note(self, request):
-        self.happened.append("asked")
-        self.bodies.append(json.dumps([message_form(message) for message in request.messages]))
-
-    def generate(self, request):
-        self.note(request)
-        return Reply(text="An answer.", finish_reason="stop", usage=Usage(prompt_tokens=3, completion_tokens=2))
-
-    def stream(self, request):
-        self.note(request)
-        for piece in ("An ", "answer."):
-            self.happened.append("piece")
-            yield piece
-
-    async def agenerate(self, request):
-        return self.generate(request)
-
-    async def astream(self, request):
-        for piece in self.stream(request):
-            yield piece
-
-    def close(self):
-        pass
-
-    async def aclose(self):
-        pass
 
 
 def saved(pixels, kind="PNG", **options):
@@ -110,29 +56,6 @@ def texts(body):
         content = message["content"]
         found += [content] if isinstance(content, str) else [one.get("text", "[image]") for one in content]
     return found
-
-
-@pytest.fixture
-def spy():
-    return Spy()
-
-
-@pytest.fixture
-def runtime(bundle):
-    with Runtime.load(bundle) as loaded:
-        yield loaded
-
-
-@pytest.fixture
-def careful(maker, tmp_path):
-    maker.policy = CAUTIOUS
-    with Runtime.load(maker.write(tmp_path / "careful")) as loaded:
-        yield loaded
-
-
-@pytest.fixture
-def picture(paint):
-    return lambda colour: saved(paint(*colour))
 
 
 def pictures():
@@ -300,10 +223,10 @@ def test_a_closed_runtime_lets_nothing_through(bundle, spy, picture):
     assert spy.bodies == []
 
 
-def test_a_policy_that_observes_lets_through_what_it_would_block(runtime, spy, picture, tmp_path):
+def test_a_policy_that_observes_lets_through_what_it_would_block(runtime, spy, picture, tmp_path, careful_policy):
     policy = tmp_path / "policy.toml"
     policy.write_bytes(
-        CAUTIOUS.replace(b"schema = 1", b'schema = 1\nmode = "observe"').replace(b'"caution"', b'"block"', 1)
+        careful_policy.replace(b"schema = 1", b'schema = 1\nmode = "observe"').replace(b'"caution"', b'"block"', 1)
     )
     runtime.reload_policy(policy)
     reply = runtime.guard(spy).generate("x", [picture(RED)])
@@ -340,78 +263,6 @@ def test_callbacks_are_told_and_cannot_open_the_gate(runtime, spy, picture, capl
     assert "canary" not in caplog.text
 
 
-class Recorder:
-    def __init__(self, happened=None, fails=False):
-        self.events, self.fails, self.happened = [], fails, happened if happened is not None else []
-
-    def judged(self, verdict, event):
-        self.happened.append("verdict")
-        self.events.append((verdict.action, event))
-        if self.fails:
-            raise OSError("the disk is full")
-
-
-def test_observers_are_told_before_the_engine_is_asked(runtime, careful, spy, picture):
-    recorder = Recorder(spy.happened)
-    careful.guard(spy, observers=[recorder]).generate("x", [picture(BLUE), picture(GREEN)], source="trusted")
-    careful.guard(spy, observers=[recorder]).generate("x", [picture(BLUE)])
-    runtime.guard(spy, observers=[recorder]).generate("x", [picture(RED)])
-    assert spy.happened == ["verdict", "verdict", "asked", "verdict", "asked", "verdict"]
-    events = [event for _, event in recorder.events]
-    assert [(one.entry, one.source, one.prompt_mixed, one.blocked) for one in events] == [
-        ("guard", "trusted", False, False), ("guard", "trusted", False, False), ("guard", None, True, False),
-        ("guard", None, False, True),
-    ]  # fmt: skip
-    assert len({one.request_id for one in events}) == 3
-
-
-def test_where_an_observer_fails_nothing_goes_on(runtime, spy, picture):
-    with pytest.raises(ObserverFailed):
-        runtime.guard(spy, observers=[Recorder(fails=True)]).generate("x", [picture(GREEN)])
-    assert spy.bodies == []
-
-
-def test_no_piece_is_asked_for_before_the_last_verdict(runtime, spy, picture):
-    guard = runtime.guard(spy, observers=[Recorder(spy.happened)])
-    images = [picture(GREEN)] * 3
-    with guard.stream("x", images) as stream:
-        assert spy.happened == ["verdict"] * 3
-        assert (len(stream.verdicts), stream.refused) == (3, False)
-        assert list(stream) == ["An ", "answer."]
-    assert spy.happened == ["verdict"] * 3 + ["asked", "piece", "piece"]
-    refused = guard.stream("x", [*images, picture(RED)])
-    assert (list(refused), refused.refused) == ([REFUSAL], True)
-    assert len(spy.bodies) == 1
-
-
-def test_a_stream_that_is_left_ends_the_generation(runtime, spy, picture):
-    with runtime.guard(spy).stream("x", [picture(GREEN)]) as stream:
-        assert next(stream) == "An "
-    assert list(stream) == []
-    assert spy.happened == ["asked", "piece"]
-
-
-def test_the_asynchronous_twins_do_the_same(runtime, spy, picture):
-    guard = runtime.guard(spy, observers=[Recorder(spy.happened)])
-
-    async def pieces(images):
-        async with await guard.astream("x", images) as stream:
-            return [piece async for piece in stream], stream.refused, len(stream.verdicts)
-
-    async def all_of_them():
-        assert (await guard.agenerate("x", [picture(GREEN)])).text == "An answer."
-        assert await pieces([picture(GREEN)]) == (["An ", "answer."], False, 1)
-        assert len(spy.bodies) == 2
-        assert (await guard.agenerate("x", [picture(RED)])).text == REFUSAL
-        assert await pieces([picture(RED)]) == ([REFUSAL], True, 1)
-        replies = await asyncio.gather(*(guard.agenerate(str(n), [picture((RED, GREEN)[n % 2])]) for n in range(8)))
-        return [reply.refused for reply in replies]
-
-    assert asyncio.run(all_of_them()) == [True, False] * 4
-    assert len(spy.bodies) == 6
-    assert spy.happened[:5] == ["verdict", "asked", "verdict", "asked", "piece"]
-
-
 def test_thirty_two_threads_get_each_their_own(runtime, spy, picture):
     guard, data = runtime.guard(spy), [picture(RED), picture(GREEN), picture(BLUE)]
 
@@ -434,8 +285,8 @@ PARTS = some.lists(some.sampled_from([None, RED, GREEN, BLUE]), max_size=3)
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(turns=some.lists(some.tuples(ROLES, PARTS), min_size=1, max_size=4))
-def test_no_image_of_any_conversation_goes_on_without_its_verdict(runtime, paint, turns):
-    spy, messages, colours = Spy(), [], []
+def test_no_image_of_any_conversation_goes_on_without_its_verdict(runtime, paint, turns, new_spy):
+    spy, messages, colours = new_spy(), [], []
     for role, parts in turns:
         sizes = itertools.count(32 + len(colours))  # no two images of a conversation are alike
         content = [part(saved(paint(*one, next(sizes)))) if one else {"type": "text", "text": "x"} for one in parts]
@@ -454,8 +305,8 @@ def test_no_image_of_any_conversation_goes_on_without_its_verdict(runtime, paint
         ]
 
 
-def test_what_is_not_known_reaches_neither_gate_nor_engine(runtime, spy, picture):
-    guard = runtime.guard(spy, observers=[Recorder(spy.happened)], max_images=2)
+def test_what_is_not_known_reaches_neither_gate_nor_engine(runtime, spy, picture, recorder):
+    guard = runtime.guard(spy, observers=[recorder(spy.happened)], max_images=2)
     strange = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,QUJD"}}
     for messages in (
         [{"role": "user", "content": [part(picture(GREEN)), strange]}],
@@ -468,10 +319,10 @@ def test_what_is_not_known_reaches_neither_gate_nor_engine(runtime, spy, picture
     assert spy.happened == []
 
 
-def test_an_engine_cannot_be_given_what_was_not_judged(picture):
+def test_an_engine_cannot_be_given_what_was_not_judged(picture, new_spy):
     message = Message(role="user", parts=(Image(source=picture(GREEN)),))
     with pytest.raises(ImageNotJudged, match=r"runtime\.guard"):
-        Spy().generate(Request(messages=(message,)))
+        new_spy().generate(Request(messages=(message,)))
 
 
 def test_an_engine_that_fails_says_so(runtime, spy, picture):

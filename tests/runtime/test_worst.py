@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from safevlm_runtime.judging.worst import worst
+from safevlm_runtime.judging.worst import safety_note, worst
 from safevlm_sdk.policy import Action
 from safevlm_sdk.taxonomy import RiskLevel
 from safevlm_sdk.verdict import Verdict
@@ -55,6 +55,14 @@ def test_what_was_only_observed_ranks_as_what_was_meant():
     )
     index, found = worst([failed, *seen])
     assert (index, found.action, found.observed) == (0, Action.ALLOW, Action.BLOCK)
+
+
+def test_a_found_risk_speaks_before_a_failure_and_a_higher_level_before_a_lower_one():
+    higher = verdict(Action.CAUTION, RiskLevel.HIGH, 0.6, safety_prompt="decline")
+    assert safety_note([CAUTION, FAILED, ALLOW]) == "mind"
+    assert safety_note([FAILED, CAUTION, higher]) == "decline"
+    assert safety_note([FAILED]) == "unknown"
+    assert safety_note([ALLOW]) == safety_note([]) == ""
 
 
 def test_nothing_judged_is_nothing_harmless():

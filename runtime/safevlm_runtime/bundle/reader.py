@@ -109,7 +109,7 @@ def read_bundle(path: str | os.PathLike[str], *, digest: str | None = None, sign
         if signer is not None:
             _check_signature(opened, written, signer, signed=SIGNATURE_FILE in found, hardlinks=hardlinks)
         manifest = parse_manifest(written)
-        _check_pin(manifest, digest)
+        check_pin(manifest, digest)
         _check_listing(manifest, found, folders)
         contents = _read_listed(opened, manifest, hardlinks)
     return Bundle(
@@ -141,7 +141,12 @@ def _is_starter(root: Path) -> bool:
         return False
 
 
-def _check_pin(manifest: Manifest, digest: str | None) -> None:
+def check_pin(manifest: Manifest, digest: str | None) -> None:
+    """Compares the manifest's digest with a pinned one.
+
+    Raises:
+        BundleDigest: The bundle is not the pinned one, or the pin is no digest.
+    """
     if digest is None:
         return
     if not _PIN.fullmatch(digest):

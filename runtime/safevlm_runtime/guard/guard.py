@@ -14,6 +14,7 @@ from safevlm_runtime.guard.screened import Screened
 from safevlm_runtime.guard.shared_tower import judge_pixels, look_and_judge, shared_source
 from safevlm_runtime.guard.streams import AsyncStream, Stream
 from safevlm_runtime.judging.observer import Event, Observer, notify
+from safevlm_runtime.judging.worst import worst
 from safevlm_sdk.chat import Message, Reply, Request, images_of
 from safevlm_sdk.engine import Engine, SeeingEngine
 from safevlm_sdk.policy import Action
@@ -181,8 +182,7 @@ class Guard:
 
     def _refusal(self, found: Screened) -> Reply:
         """What the policy says in the place of the model; it says so of a verdict that blocks."""
-        said = next((verdict.refusal for verdict in found.verdicts if verdict.refusal), None)
-        text = self._runtime.policies[0].refusal if said is None else said
+        text = worst(found.verdicts)[1].refusal or self._runtime.policies[0].refusal
         return Reply(text=text, finish_reason="content_filter", refused=True, verdicts=found.verdicts)
 
 

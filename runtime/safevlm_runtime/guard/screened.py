@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from safevlm_runtime.judging.worst import safety_note
 from safevlm_sdk.chat import Image, Message, Part, Seen, Text, images_of
 from safevlm_sdk.policy import Action
 from safevlm_sdk.raster import Frame
@@ -75,10 +76,9 @@ def _framed(parts: tuple[Part, ...], frames: Sequence[Frame]) -> tuple[Part, ...
 
 def _noted(message: Message, verdicts: Sequence[Verdict]) -> Message:
     """The message with the safety prompt of its worst image behind its last text, or as a text where it has none."""
-    told = [verdict for verdict in verdicts if verdict.safety_prompt]
-    if not told:
+    note = safety_note(verdicts)
+    if not note:
         return message
-    note = max(told, key=lambda one: (int(one.level or 0), one.score or 0.0)).safety_prompt
     parts = message.parts
     at = max((number for number, part in enumerate(parts) if isinstance(part, Text)), default=None)
     if at is None:

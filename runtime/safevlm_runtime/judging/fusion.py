@@ -11,6 +11,7 @@ from safevlm_runtime.judging.panel import Panel
 from safevlm_runtime.judging.views import Found
 from safevlm_sdk.actions import Action, hardest
 from safevlm_sdk.decision import Decision, fuse
+from safevlm_sdk.judged_view import MAX_TOLD_VIEWS, JudgedView
 from safevlm_sdk.taxonomy import SAFE
 from safevlm_sdk.verdict import Verdict
 
@@ -73,6 +74,7 @@ def verdict_of(
     reason = "; ".join([chosen.reason, *(panel.notes if good else ())])
     acting = Acting(action=action, observed=observed, reason=reason, failed=not good)
     winner = found[index]
+    views = _told_views(panel.names, found, index)
     return Verdict(
         **_told(panel, index, chosen, acting if adjust is None else adjust(acting)),
         category=chosen.category,
@@ -90,6 +92,8 @@ def verdict_of(
         policy_digests=panel.policy_digests,
         attention=winner.attention,
         region=winner.region,
+        views=views,
+        views_judged=sum(len(one.views) for one in found),
     )
 
 
@@ -176,6 +180,33 @@ def _told(panel: Panel, index: int, decision: Decision, acting: Acting) -> _Told
         "safety_prompt": note,
         "refusal": policy.refusal if acting.action is Action.BLOCK else "",
     }
+
+
+def _told_views(names: Sequence[str], found: Sequence[Found], decisive: int) -> tuple[JudgedView, ...]:
+    """What is told of the views: of all, or where they are very many of the worst and the one that decides."""
+    told = [
+        (decision, (name, view, gate == decisive and number == one.index))
+        for gate, (name, one) in enumerate(zip(names, found, strict=True))
+        for number, (view, decision) in enumerate(one.views)
+    ]
+    if len(told) > MAX_TOLD_VIEWS:
+        worst = sorted(range(len(told)), key=lambda at: (told[at][1][2], told[at][0].rank), reverse=True)
+        told = [told[at] for at in sorted(worst[:MAX_TOLD_VIEWS])]
+    return tuple(
+        JudgedView(
+            bundle=name,
+            frame=view.frame,
+            background=view.background,
+            box=view.region,
+            action=decision.action,
+            category=decision.category,
+            level=decision.level,
+            score=decision.score,
+            error=decision.error,
+            decides=decides,
+        )
+        for decision, (name, view, decides) in told
+    )
 
 
 def _merged(names: Sequence[str], decisions: Sequence[Decision]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safevlm_runtime.backends.backend import Backend
+from safevlm_runtime.backends.backend import Backend, check_outputs
 from safevlm_runtime.backends.ort_backend import OrtBackend, SessionOptions
 from safevlm_runtime.backends.providers import Opener, open_graph, provider_name
 from safevlm_runtime.bundle.contract import check_servable, choose_graph
@@ -19,7 +19,7 @@ from safevlm_runtime.bundle.self_test import fixed_batch, self_test
 from safevlm_runtime.judging.clock import Clock
 from safevlm_runtime.judging.tiles import Box
 from safevlm_sdk.decision import Decision, decide, failed
-from safevlm_sdk.errors import BundleGraph, EngineError, FeaturesMismatch, OutputNotFinite
+from safevlm_sdk.errors import BundleGraph, EngineError, FeaturesMismatch, OutputNotFinite, OutputShape
 from safevlm_sdk.features import VisionFeatures
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, SAFETY_HEAD, Graph
 from safevlm_sdk.policy import Policy
@@ -88,11 +88,13 @@ class Gate:
 
         Raises:
             EngineError: The graph failed; a view whose outputs are not finite is a failed decision instead.
+            OutputShape: An output has another shape or dtype than the manifest states.
         """
         size = fixed_batch(self._graph) or len(tensors)
         judged: list[Judged] = []
         for at in range(0, len(tensors), size):
-            inputs = {"pixel_values": np.stack(tensors[at : at + size])}
+            views = tensors[at : at + size]
+            inputs = {"pixel_values": views[0][None] if len(views) == 1 else np.stack(views)}  # one needs no copy
             outputs = self._run(self._graph, self._backend, inputs, clock)
             judged += self._judged_rows(outputs, policy, self.manifest.identity.grid, clock)
         return judged
@@ -106,6 +108,7 @@ class Gate:
             FeaturesMismatch: They come from another tower, tap or shape, or the bundle has no graph for them.
             BundleSelfTest: The graph, loaded at the first call, does not reproduce its golden outputs.
             EngineError: The graph failed.
+            OutputShape: As for `judge`.
         """
         valid = self._check_features(features, mask)
         graph, backend = self._loaded_head()
@@ -125,7 +128,13 @@ class Gate:
         if any(spec.name == "attention" for spec in graph.outputs):
             wanted.append("attention")
         with clock.step("infer"):
-            return backend.run(inputs, wanted)
+            found = backend.run(inputs, wanted)
+        # Whatever runs the graph and however: nothing is decided from outputs that the manifest does not state.
+        missing = [name for name in wanted if name not in found]
+        if missing:
+            raise OutputShape(f"graph {graph.id} gave no {', '.join(missing)}; the backend that ran it is broken")
+        check_outputs(graph, inputs, found)
+        return found
 
     def _judged_rows(
         self, found: dict[str, NDArray[Any]], policy: Policy, grid: tuple[int, int] | None, clock: Clock

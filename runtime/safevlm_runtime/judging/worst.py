@@ -1,4 +1,4 @@
-"""One verdict for several images: the worst of theirs."""
+"""One verdict for several images: the worst of theirs; and what a model is told of them."""
 
 from __future__ import annotations
 
@@ -46,6 +46,16 @@ def worst(verdicts: Sequence[Verdict], names: Sequence[str] | None = None) -> tu
         refusal=hardest.refusal,
         reason=f"{named.reason}; {meant.value} because of another",
     )
+
+
+def safety_note(verdicts: Sequence[Verdict]) -> str:
+    """What the model is told of the images of one turn: the safety prompt of the worst; empty where none has one.
+
+    A risk that was found speaks before an image on which the gate failed: its words are the stricter ones.
+    """
+    told = [verdict for verdict in verdicts if verdict.safety_prompt]
+    worst_told = max(told, key=lambda one: (int(one.level or 0), one.score or 0.0), default=None)
+    return "" if worst_told is None else worst_told.safety_prompt
 
 
 def _meant(verdict: Verdict) -> Action:

@@ -32,19 +32,31 @@ def smoothed(before: float | None, seconds: float) -> float:
     return seconds if before is None else before + _WEIGHT * (seconds - before)
 
 
-def expected_wait(waiting: int, workers: int, job_seconds: float | None) -> float:
-    """Seconds until those that wait have begun; 0 as long as no job has ended, whose time could be known.
+def judged_at_once(cores: int, workers: int) -> int:
+    """How many requests one of several worker processes judges at a time: two, or one where cores are few.
 
-    Nobody waits while a worker is free, so that however long jobs take, a bound on this leaves no worker idle.
+    A graph uses all cores by itself. A second judgement hides the parts of the first that use one core; where two
+    cores have clients, the event loop and the graph to serve, it takes more time from them than it saves.
     """
-    return waiting / workers * (job_seconds or 0.0)
+    return 2 if cores >= 4 * workers else 1
+
+
+def expected_wait(jobs: int, workers: int, job_seconds: float | None) -> float:
+    """Seconds until a job begins that comes behind others, which run or wait.
+
+    0 while a worker is free, and as long as no job has ended, whose time could be known.
+    """
+    return max(0, jobs - workers + 1) / workers * (job_seconds or 0.0)
 
 
 class Admission:
     """Runs jobs in a few threads, in the order in which they come; used from one event loop.
 
     A job is taken on while a place is free and the wait that is expected, by the smoothed time of the jobs that have
-    ended, is short: a queue that is bounded by its length alone lets slow jobs wait for seconds.
+    ended, is short. How short depends on what is asked for: as long as all of it could be begun within
+    `burst_seconds`, whether or not it was taken on, that is how long one may wait. Where more is asked for, a queue
+    of that length would never empty, make everybody late and get nothing more done: then one may wait for as long as
+    a job takes, and so needs twice its time.
 
     A job whose caller has gone keeps its place until its turn, so that going away early gains nothing, and then ends
     at once if it has not begun.
@@ -55,18 +67,19 @@ class Admission:
         *,
         running: int,
         waiting: int,
-        wait_seconds: float,
+        burst_seconds: float,
         meter: Meter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._meter = meter
         self._clock = clock
         self._workers = running
-        self._wait_seconds = wait_seconds
+        self._burst_seconds = burst_seconds
         self._job_seconds: float | None = None
         self._pool = ThreadPoolExecutor(running, thread_name_prefix="safevlm-judge")
         self._most = running + waiting
         self._open = 0
+        self._busy_until = float("-inf")
         self._closed = False
 
     @property
@@ -75,16 +88,23 @@ class Admission:
         return self._open
 
     def check(self) -> None:
-        """Does nothing if a job would be taken on now.
+        """Does nothing if a job would be taken on now; to be asked once for each that comes.
 
         Raises:
             Overloaded: Every place is taken, or it would have to wait for too long.
             EngineUnavailable: The server is going down.
         """
+        now = self._clock()
+        work = (self._job_seconds or 0.0) / self._workers
+        # What was asked for is remembered for twice the time of a burst, so that the end of an overload is noticed.
+        self._busy_until = min(max(self._busy_until, now) + work, now + 2 * self._burst_seconds)
+        self._check()
+
+    def _check(self) -> None:
         if self._closed:
             raise EngineUnavailable("the gate is shutting down; ask another instance")
-        wait = expected_wait(max(0, self._open - self._workers), self._workers, self._job_seconds)
-        if self._open >= self._most or wait > self._wait_seconds:
+        wait = expected_wait(self._open, self._workers, self._job_seconds)
+        if self._open >= self._most or wait > self._bearable_wait():
             seconds = max(1, math.ceil(wait))
             raise Overloaded(f"too many requests wait for the gate; ask again in {seconds} s", retry_after=seconds)
 
@@ -95,7 +115,7 @@ class Admission:
             Overloaded: See `check`.
             EngineUnavailable: See `check`.
         """
-        self.check()
+        self._check()
         gone = False
         taken: list[float] = []
 
@@ -128,6 +148,11 @@ class Admission:
         """Takes no further jobs; those that wait are dropped."""
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _bearable_wait(self) -> float:
+        job = self._job_seconds or 0.0
+        burst = self._busy_until - self._clock() <= self._burst_seconds
+        return max(job, self._burst_seconds) if burst else job
 
     def _leave(self, taken: list[float]) -> None:
         self._open -= 1

@@ -16,6 +16,7 @@ from safevlm_runtime.proxy.common_fields import (
     SCHEMA,
     TEXT,
     VERBOSITY,
+    content,
 )
 from safevlm_runtime.proxy.parsed import ParsedRequest, Slot, images_in
 from safevlm_runtime.proxy.shapes import (
@@ -39,12 +40,8 @@ _IMAGE_PART: Final = record(
 _REFUSAL_PART: Final = record({"type": text, "refusal": text}, ("type", "refusal"))
 
 
-def _content(**parts: Check) -> Check:
-    return either(str, text, many(tagged("type", parts)))
-
-
-_TEXTS: Final = _content(text=_TEXT_PART)
-_TEXTS_AND_IMAGES: Final = _content(text=_TEXT_PART, image_url=_IMAGE_PART)
+_TEXTS: Final = content(text=_TEXT_PART)
+_TEXTS_AND_IMAGES: Final = content(text=_TEXT_PART, image_url=_IMAGE_PART)
 _FUNCTION_CALL: Final = record({"name": label, "arguments": text}, ("name", "arguments"))
 _TOOL_CALL: Final = record(
     {"id": label, "type": text, "function": _FUNCTION_CALL, "index": integer(0, 4096)}, ("id", "type", "function")
@@ -55,7 +52,7 @@ _USER: Final = record(_TURN | {"content": _TEXTS_AND_IMAGES}, ("content",))
 _ASSISTANT: Final = record(
     _TURN
     | {
-        "content": nullable(_content(text=_TEXT_PART, refusal=_REFUSAL_PART)),
+        "content": nullable(content(text=_TEXT_PART, refusal=_REFUSAL_PART)),
         "refusal": TEXT,
         "reasoning": TEXT,
         "reasoning_content": TEXT,

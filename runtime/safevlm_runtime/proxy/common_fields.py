@@ -18,8 +18,15 @@ from safevlm_runtime.proxy.shapes import (
     one_of,
     only,
     record,
+    tagged,
     text,
 )
+
+
+def content(**parts: Check) -> Check:
+    """What a message says: a text, or a list of parts of these types and no others."""
+    return either(str, text, many(tagged("type", parts)))
+
 
 MAX_CHOICES: Final = 16
 COUNT: Final = nullable(integer(0, 2**31 - 1))

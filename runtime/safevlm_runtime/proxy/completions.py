@@ -131,7 +131,8 @@ class Completions:
             headers = {**answer.headers, **headers}
             response: ASGIApp
             if answer.streamed:
-                events = whole_events(answer.blocks, self.gateway.settings.limits.answer_bytes, BROKEN)
+                most = self.gateway.settings.limits.answer_bytes
+                events = whole_events(answer.blocks, most, BROKEN, framed=answer.framed)
                 response = EventResponse(answer.status, headers, events)
             else:
                 response = Response(await upstream.whole(answer), answer.status, SAFE_HEADERS | headers)

@@ -35,11 +35,11 @@ def decode_data_url(url: str, *, max_bytes: int, param: str) -> bytes:
         )
     encoded = url[len(head) :]
     if len(encoded) > 4 * (max_bytes + 2) // 3 + 4:
-        raise ImageTooLarge(f"{param}: the image has more than {max_bytes} bytes; compress or resize it")
+        raise ImageTooLarge(f"the image has more than {max_bytes} bytes; compress or resize it", param=param)
     data = _decoded(encoded, param)
     if len(data) > max_bytes:
         raise ImageTooLarge(
-            f"{param}: the image has {len(data)} bytes; up to {max_bytes} are read: compress or resize it"
+            f"the image has {len(data)} bytes; up to {max_bytes} are read: compress or resize it", param=param
         )
     check_type(data, media, param=param)
     return data

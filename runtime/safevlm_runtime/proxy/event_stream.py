@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
+from typing import Final
 
 from safevlm_runtime.proxy.strict_json import dumps
 from safevlm_sdk.errors import UpstreamFailed
 
 ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_FINAL: Final = re.compile(
+    rb"^(?:data: ?\[DONE\]|event: ?(?:response\.(?:completed|incomplete|failed)|error)) *$", re.MULTILINE
+)
 
 
 class WholeEvents:
@@ -16,6 +21,7 @@ class WholeEvents:
     def __init__(self, most: int) -> None:
         self._most = most
         self._rest = b""
+        self._last = b""
 
     def feed(self, block: bytes) -> bytes:
         """The complete events so far.
@@ -28,7 +34,14 @@ class WholeEvents:
         self._rest = data[end:]
         if len(self._rest) > self._most:
             raise UpstreamFailed(f"the upstream sent an event of more than {self._most} bytes")
+        if end:
+            self._last = data[:end].replace(b"\r", b"\n").rstrip(b"\n").rpartition(b"\n\n")[2]
         return data[:end]
+
+    @property
+    def finished(self) -> bool:
+        """The last complete event is one with which a stream ends."""
+        return _FINAL.search(self._last) is not None
 
     def rest(self) -> bytes:
         """What came behind the last complete event."""
@@ -36,14 +49,18 @@ class WholeEvents:
 
 
 async def whole_events(
-    blocks: AsyncIterator[bytes], most: int, failures: tuple[type[Exception], ...]
+    blocks: AsyncIterator[bytes], most: int, failures: tuple[type[Exception], ...], *, framed: bool
 ) -> AsyncIterator[bytes]:
     """Passes events on as they are complete; a stream that fails ends with an error event.
+
+    Not every server says in an event that a stream ends. Where nothing but the end of the connection would say so,
+    a server that died looks the same, so that such an event is needed.
 
     Args:
         blocks: The upstream's.
         most: Bytes of one event.
         failures: What reading `blocks` raises when it breaks off.
+        framed: HTTP itself says where the answer ends, so that reading `blocks` raises when it ends before.
     """
     events = WholeEvents(most)
     try:
@@ -57,6 +74,8 @@ async def whole_events(
         return
     if events.rest().strip():
         yield error_event("the upstream's answer ended in the middle of an event")
+    elif not framed and not events.finished:
+        yield error_event("the upstream closed the connection before the end of its answer")
 
 
 def error_event(message: str) -> bytes:

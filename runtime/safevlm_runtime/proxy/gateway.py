@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 from safevlm_runtime.judging.observer import Observer
-from safevlm_runtime.proxy.admission import Admission
+from safevlm_runtime.proxy.admission import Admission, judged_at_once
 from safevlm_runtime.proxy.gating import Gate, Screener
 from safevlm_runtime.proxy.reading import Buffered
 from safevlm_runtime.proxy.remote_images import RemoteImages, check_host
@@ -79,6 +80,13 @@ class Gateway:
         await self.upstream.close()
 
 
+def cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def open_gateway(
     settings: Settings,
     screener: Screener,
@@ -109,7 +117,10 @@ def open_gateway(
         gate=Gate(screener=screener, observers=(metrics, *observers), source=settings.source),
         coverage=coverage,
         admission=Admission(
-            running=limits.judging, waiting=limits.waiting, wait_seconds=limits.wait_seconds, meter=metrics
+            running=judged_at_once(cores(), settings.workers) if limits.judging is None else limits.judging,
+            waiting=limits.waiting,
+            burst_seconds=limits.burst_seconds,
+            meter=metrics,
         ),
         buffered=Buffered(limits.buffered_bytes),
         upstream=Upstream(settings) if upstream is None else upstream,

@@ -10,6 +10,7 @@ from typing import Protocol
 from safevlm_runtime.guard.forwarded import data_url_of
 from safevlm_runtime.judging.observer import Event, Observer, notify
 from safevlm_runtime.judging.screening import Screening
+from safevlm_runtime.judging.worst import safety_note, worst
 from safevlm_runtime.proxy.parsed import ParsedRequest, Slot
 from safevlm_runtime.proxy.strict_json import dumps
 from safevlm_sdk.policy import DEFAULT_REFUSAL, Action
@@ -57,12 +58,12 @@ class Gated:
         """The hardest that follows from any image; ALLOW without images."""
         if self.body is None:
             return Action.BLOCK
-        return max((one.action for one in self.verdicts), key=lambda action: action.severity, default=Action.ALLOW)
+        return worst(self.verdicts)[1].action if self.verdicts else Action.ALLOW
 
     @property
     def error(self) -> str | None:
-        """The code of the first image on which the gate failed."""
-        return next((one.error for one in self.verdicts if one.error is not None), None)
+        """The code of what failed, where the gate failed on an image."""
+        return worst(self.verdicts)[1].error if self.verdicts else None
 
 
 def gate_request(gate: Gate, request: ParsedRequest, images: Sequence[bytes], request_id: str) -> Gated:
@@ -84,7 +85,7 @@ def gate_request(gate: Gate, request: ParsedRequest, images: Sequence[bytes], re
     blocked = any(one.raster is None or one.verdict.action is Action.BLOCK for one in found)
     tell(gate, verdicts, request_id, blocked=blocked)
     if blocked:
-        refusal = next((one.refusal for one in verdicts if one.refusal), DEFAULT_REFUSAL)
+        refusal = worst(verdicts)[1].refusal or DEFAULT_REFUSAL
         return Gated(body=None, verdicts=verdicts, refusal=refusal)
     for slot, one in zip(request.slots, found, strict=True):
         if one.raster is not None:
@@ -113,14 +114,10 @@ def tell(gate: Gate, verdicts: Sequence[Verdict], request_id: str, *, blocked: b
 
 def _add_notes(slots: Sequence[Slot], verdicts: Sequence[Verdict]) -> None:
     """Puts the worst image's safety prompt behind the question of each turn that has images."""
-    turns: dict[int, tuple[Slot, Verdict]] = {}
+    turns: dict[int, tuple[Slot, list[Verdict]]] = {}
     for slot, verdict in zip(slots, verdicts, strict=True):
-        known = turns.get(id(slot.parts))
-        if verdict.safety_prompt and (known is None or _rank(verdict) > _rank(known[1])):
-            turns[id(slot.parts)] = (slot, verdict)
-    for slot, verdict in turns.values():
-        slot.add_note(verdict.safety_prompt)
-
-
-def _rank(verdict: Verdict) -> tuple[int, int, float]:
-    return (verdict.action.severity, int(verdict.level or 0), verdict.score or 0.0)
+        turns.setdefault(id(slot.parts), (slot, []))[1].append(verdict)
+    for slot, of_turn in turns.values():
+        note = safety_note(of_turn)
+        if note:
+            slot.add_note(note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from safevlm_runtime.proxy.data_url import MEDIA_TYPES
+from safevlm_sdk.judged_view import MAX_TOLD_VIEWS
 from safevlm_sdk.version import __version__
 
 _OBJECT: Final[dict[str, Any]] = {"type": "object"}
@@ -79,6 +80,27 @@ _CHECK: Final = {
     },
     "additionalProperties": False,
 }
+_VIEW: Final = {
+    "type": "object",
+    "description": "what one frame, background or tile calls for by itself",
+    "required": ["bundle", "frame", "background", "box", "action", "category", "level", "score", "error", "decides"],
+    "properties": {
+        "bundle": {"type": "string"},
+        "frame": {"type": "integer", "minimum": 1},
+        "background": {"enum": [None, "white", "black", "grey", "alpha-dropped"]},
+        "box": {
+            "type": ["array", "null"],
+            "items": {"type": "integer"},
+            "description": "left, top, right, bottom of the tile in pixels of the raster; null for the whole picture",
+        },
+        "action": {"enum": ["allow", "caution", "block"]},
+        "category": {"type": ["string", "null"]},
+        "level": {"type": ["integer", "null"], "minimum": 0, "maximum": 3},
+        "score": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "error": {"type": ["string", "null"]},
+        "decides": {"type": "boolean"},
+    },
+}
 _VERDICT: Final = {
     "type": "object",
     "required": ["id", "schema", "action", "category", "level", "score", "covered", "error", "reason"],
@@ -92,6 +114,13 @@ _VERDICT: Final = {
         "covered": {"type": "array", "items": {"type": "string"}},
         "error": {"type": ["string", "null"]},
         "reason": {"type": "string"},
+        "views": {
+            "type": "array",
+            "maxItems": MAX_TOLD_VIEWS,
+            "items": _VIEW,
+            "description": "all that was judged, in its order; the worst where there was more",
+        },
+        "views_judged": {"type": "integer", "minimum": 0, "description": "how many there were"},
         "raster": {"type": ["object", "null"], "description": "width and height of what was judged"},
         "policy": {"type": "string", "description": "the policies' names"},
     },

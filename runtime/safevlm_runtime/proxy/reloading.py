@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from safevlm_runtime import Runtime
@@ -58,6 +59,11 @@ def on_hangup(action: Callable[[], None]) -> Iterator[None]:
 
 class Workers(Multiprocess):
     """Worker processes that are told of SIGHUP, where uvicorn's own would be started anew."""
+
+    @property
+    def failed_to_start(self) -> bool:
+        """A worker could not start, which ended all of them: another try would fail in the same way."""
+        return any(process.exitcode == STARTUP_FAILURE for process in self.processes)
 
     def handle_hup(self) -> None:
         """Hands it on; one that is still starting ends of it, and is started again with the policy as it is now."""

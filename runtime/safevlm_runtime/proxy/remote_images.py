@@ -145,12 +145,14 @@ class RemoteImages:
                 )
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise RemoteImageError("the host compressed the image though it was asked not to", param=param)
-            return await self._read(response)
+            return await self._read(response, param)
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx.Response, param: str) -> bytes:
         data = bytearray()
         async for block in response.aiter_raw():
             data += block
             if len(data) > self.max_bytes:
-                raise ImageTooLarge(f"the image has more than {self.max_bytes} bytes; compress or resize it")
+                raise ImageTooLarge(
+                    f"the image has more than {self.max_bytes} bytes; compress or resize it", param=param
+                )
         return bytes(data)

@@ -20,6 +20,7 @@ from safevlm_runtime.proxy.common_fields import (
     SCHEMA,
     TEXT,
     VERBOSITY,
+    content,
 )
 from safevlm_runtime.proxy.parsed import ParsedRequest, Slot, images_in
 from safevlm_runtime.proxy.shapes import (
@@ -50,16 +51,12 @@ _SUMMARY: Final = record({"type": one_of("summary_text"), "text": text}, ("text"
 _THOUGHT: Final = record({"type": one_of("reasoning_text"), "text": text}, ("text",))
 
 
-def _content(**parts: Check) -> Check:
-    return either(str, text, many(tagged("type", parts)))
-
-
 _ITEM: Final[dict[str, Check]] = {"type": text, "id": LABEL, "status": LABEL}
 _TURN: Final = _ITEM | {"role": text, "phase": LABEL}
-_INSTRUCTION: Final = record(_TURN | {"content": _content(input_text=_INPUT_TEXT)}, ("content",))
-_USER: Final = record(_TURN | {"content": _content(input_text=_INPUT_TEXT, input_image=_INPUT_IMAGE)}, ("content",))
+_INSTRUCTION: Final = record(_TURN | {"content": content(input_text=_INPUT_TEXT)}, ("content",))
+_USER: Final = record(_TURN | {"content": content(input_text=_INPUT_TEXT, input_image=_INPUT_IMAGE)}, ("content",))
 _ASSISTANT: Final = record(
-    _TURN | {"content": _content(output_text=_OUTPUT_TEXT, refusal=_REFUSAL, input_text=_INPUT_TEXT)}, ("content",)
+    _TURN | {"content": content(output_text=_OUTPUT_TEXT, refusal=_REFUSAL, input_text=_INPUT_TEXT)}, ("content",)
 )
 _MESSAGE: Final = tagged(
     "role", {"system": _INSTRUCTION, "developer": _INSTRUCTION, "user": _USER, "assistant": _ASSISTANT}
@@ -69,7 +66,7 @@ _CALL: Final = record(
     ("call_id", "name", "arguments"),
 )
 _OUTPUT: Final = record(
-    _ITEM | {"call_id": label, "output": _content(input_text=_INPUT_TEXT, input_image=_INPUT_IMAGE)},
+    _ITEM | {"call_id": label, "output": content(input_text=_INPUT_TEXT, input_image=_INPUT_IMAGE)},
     ("call_id", "output"),
 )
 _REASONING: Final = record(

@@ -25,7 +25,7 @@ from safevlm_runtime.proxy.settings import Settings
 from safevlm_runtime.proxy.upstream import probe
 from safevlm_runtime.telemetry.decision_log import DecisionLog
 from safevlm_runtime.telemetry.spans import Spans
-from safevlm_sdk.errors import EngineUnavailable, ListenError, MissingExtra
+from safevlm_sdk.errors import EngineError, EngineUnavailable, ListenError, MissingExtra
 
 GRACE_SECONDS = 10
 STOP_SECONDS = 2
@@ -40,7 +40,8 @@ def serve(settings: Settings, *, check_upstream: bool, say: Callable[[str], None
         say: Told in lines what is served and what the gate looks for.
 
     Raises:
-        SafeVLMError: A bundle or policy is refused, the port is taken, or the upstream does not answer.
+        SafeVLMError: A bundle or policy is refused, the port is taken, or the upstream does not answer. Also later,
+            where one of several workers has died and the one in its place cannot start: nothing is served then.
     """
     for host in settings.image_hosts:
         check_host(host)
@@ -58,8 +59,12 @@ def serve(settings: Settings, *, check_upstream: bool, say: Callable[[str], None
                 return
             runtime.close()  # each worker process has its own
             config = server_config(settings, functools.partial(worker_app, settings), factory=True)
+            workers = Workers(config, [listener])
             with shared_metrics():
-                Workers(config, [listener]).run()
+                workers.run()
+            if workers.failed_to_start:
+                load(settings).close()  # says what is wrong, as it would at a start
+                raise EngineError("a worker process could not start, so that the gate ended; start it again")
 
 
 @contextmanager

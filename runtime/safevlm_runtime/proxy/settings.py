@@ -21,9 +21,11 @@ class ProxyLimits:
         body_seconds: From the end of a request's head to the end of its body.
         images: Per request.
         image_bytes: Of one image.
-        judging: Requests of one worker process whose images are judged at one time.
+        judging: Requests of one worker process whose images are judged at one time; None for two, or for one where
+            the machine has less than four cores for each process.
         waiting: Requests that wait for that; further ones are told to come again.
-        wait_seconds: That a request may be expected to wait for that; it is told to come again where it is longer.
+        burst_seconds: That a request may be expected to wait for that. Where so many come that they would wait for
+            longer, none waits for longer than a judgement takes, and the others are told to come again.
         connect_seconds: To the upstream.
         answer_seconds: Without a byte from the upstream; a long answer that is not streamed comes at once.
         answer_bytes: Of an answer that is not streamed, and of one event of a stream.
@@ -35,9 +37,9 @@ class ProxyLimits:
     body_seconds: float = 30.0
     images: int = 8
     image_bytes: int = 10 * 2**20
-    judging: int = 2
+    judging: int | None = None
     waiting: int = 64
-    wait_seconds: float = 0.25
+    burst_seconds: float = 0.25
     connect_seconds: float = 5.0
     answer_seconds: float = 600.0
     answer_bytes: int = 32 * 2**20

@@ -33,12 +33,14 @@ class Answer:
         status: Of HTTP.
         headers: Those that are handed back.
         streamed: The body is server-sent events.
+        framed: HTTP says where the body ends; else the end of the connection alone does.
         blocks: The body.
     """
 
     status: int
     headers: Mapping[str, str]
     streamed: bool
+    framed: bool
     blocks: AsyncIterator[bytes]
 
 
@@ -120,6 +122,7 @@ class Upstream:
                 status=response.status_code,
                 headers=_returned(response.headers),
                 streamed=media == "text/event-stream",
+                framed="content-length" in response.headers or "transfer-encoding" in response.headers,
                 blocks=response.aiter_bytes(),
             )
         finally:

@@ -43,7 +43,10 @@ const write = (id, text) => { at(id).textContent = text; };
 
 let asked = 0; // tells the newest request from older ones
 let picture = null; // decoded by the browser
+let source = null; // its file and media type
 let answer = null;
+let chosen = null; // of the answer's views; null where it has none
+let shown = null; // the frame of the chosen view; null where the browser cannot give it
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -83,14 +86,16 @@ async function judge(file) {
   show("figure", false);
   show("no-picture", false);
   const unread = () => null; // a folder that was dropped, a file that is gone
-  const [type, shown] = await Promise.all([mediaType(file).catch(unread), createImageBitmap(file).catch(unread)]);
+  const [type, decoded] = await Promise.all([mediaType(file).catch(unread), createImageBitmap(file).catch(unread)]);
   if (mine !== asked) return;
   if (type === null) {
     problem("This is no JPEG, PNG, WebP or GIF picture.", "It was not sent to the server.");
     return;
   }
-  picture = shown;
-  show("no-picture", shown === null);
+  picture = shown = decoded;
+  source = { file, type };
+  chosen = null;
+  show("no-picture", picture === null);
   draw();
   let response, body;
   try {
@@ -157,9 +162,22 @@ function result() {
   times(answer.timings_ms);
   write("json", JSON.stringify({ ...answer, heatmap: undefined }, null, 2));
   only("result");
-  draw();
+  listViews(answer.views, answer.views_judged, choose);
+  choose(answer.views.find((view) => view.decides) || null);
   const level = failed ? "" : ` Level ${LEVELS[answer.level]}.`;
   write("status", `${at("said").textContent}.${level} ${meaning}`);
+}
+
+async function choose(view) {
+  const mine = asked;
+  chosen = view;
+  shown = picture;
+  if (picture !== null && view !== null && view.frame > 1) {
+    const frame = await frameOf(source.file, source.type, view.frame);
+    if (mine !== asked || chosen !== view) return;
+    shown = frame;
+  }
+  draw();
 }
 
 function afterFailure() {
@@ -205,57 +223,6 @@ function times(timings) {
       return pair;
     }),
   );
-}
-
-/* The picture, as it was judged: over white, with what the gate looked at */
-
-function draw() {
-  show("figure", picture !== null);
-  if (picture === null) return;
-  const raster = (answer && answer.raster) || { width: picture.width, height: picture.height };
-  const scale = Math.min(1, LONGER_SIDE / Math.max(raster.width, raster.height));
-  const canvas = at("canvas");
-  canvas.width = Math.max(1, Math.round(raster.width * scale));
-  canvas.height = Math.max(1, Math.round(raster.height * scale));
-  const pen = canvas.getContext("2d");
-  pen.fillStyle = "#fff";
-  pen.fillRect(0, 0, canvas.width, canvas.height);
-  pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
-  const looked = answer !== null && (answer.heatmap !== null || answer.region !== null);
-  show("heat-label", looked);
-  const size = `${raster.width} × ${raster.height} pixels`;
-  write("size", answer === null ? size : `${size}, as judged`);
-  canvas.setAttribute("aria-label", `The picture, ${size}${looked && at("heat").checked ? ", with where the gate looked in red" : ""}`);
-  if (looked && at("heat").checked) overlay(pen, scale, raster);
-}
-
-function overlay(pen, scale, raster) {
-  const region = answer.region;
-  const [left, top, right, bottom] = (region || [0, 0, raster.width, raster.height]).map((side) => side * scale);
-  if (answer.heatmap !== null) {
-    pen.imageSmoothingQuality = "high";
-    pen.drawImage(heat(answer.heatmap), left, top, right - left, bottom - top);
-  }
-  if (region) {
-    pen.lineWidth = 5;
-    pen.strokeStyle = "#fff";
-    pen.strokeRect(left, top, right - left, bottom - top);
-    pen.lineWidth = 2.5;
-    pen.strokeStyle = `rgb(${HEAT.join(" ")})`;
-    pen.strokeRect(left, top, right - left, bottom - top);
-  }
-}
-
-function heat(rows) {
-  const small = document.createElement("canvas");
-  small.width = rows[0].length;
-  small.height = rows.length;
-  const pen = small.getContext("2d");
-  const pixels = pen.createImageData(small.width, small.height);
-  const most = Math.max(...rows.flat(), 1e-12);
-  rows.flat().forEach((value, i) => pixels.data.set([...HEAT, Math.round((180 * value) / most)], 4 * i));
-  pen.putImageData(pixels, 0, 0);
-  return small;
 }
 
 /* Choosing, dropping, pasting */
