@@ -40,7 +40,7 @@ from safevlm_training.vlm.collate import Collator, prompt_of
 from safevlm_training.vlm.language import language_digest
 from safevlm_training.vlm.objective import Objective, losses_of
 from safevlm_training.vlm.processes import on_main, random_state_kept
-from safevlm_training.vlm.run_state import SAFETY_PREFIX, claim_folder
+from safevlm_training.vlm.run_state import SAFETY_PREFIX, claim_folder, load_trained
 from safevlm_training.vlm.safe_vlm import SafeVLM
 from safevlm_training.vlm.starting import check_start, start_model
 from safevlm_training.vlm.trainer import StageTrainer, training_arguments
@@ -95,7 +95,7 @@ def train_stage(plan: Plan, shown: Progress) -> Path:
         trained = on_main(lambda: read_trained(plan.output, fingerprint))
         if trained is None:
             on_main(lambda: _try_prompts(plan, model, prepared))
-            trained = _train(plan, prepared, model, fingerprint, shown)
+            trained, model = _train(plan, prepared, model, fingerprint, shown)
         else:
             shown.say(f"the weights in {plan.output} are of this recipe: they stay, the thresholds are set anew")
             model = SafeVLM.from_pretrained(plan.output)
@@ -164,13 +164,16 @@ class JudgedOnDevice(nn.Module):
         )
 
 
-def _train(plan: Plan, prepared: Prepared, model: SafeVLM, fingerprint: str, shown: Progress) -> Trained:
-    """Trains the model, or goes on where an earlier run was killed."""
+def _train(
+    plan: Plan, prepared: Prepared, model: SafeVLM, fingerprint: str, shown: Progress
+) -> tuple[Trained, SafeVLM]:
+    """Trains the model, or goes on where an earlier run was killed; gives the first process the best model."""
     recipe, folder = plan.recipe, plan.work / "trainer"
     on_main(lambda: claim_folder(folder, fingerprint))
     weights = class_weights(prepared.splits["train"], recipe.train.class_weights)
+    objective = Objective(model, losses_of(recipe.train, recipe.language), weights)
     trainer = StageTrainer(
-        objective=Objective(model, losses_of(recipe.train, recipe.language), weights),
+        objective=objective,
         recipe=recipe,
         folder=folder,
         train=prepared.splits["train"],
@@ -185,15 +188,22 @@ def _train(plan: Plan, prepared: Prepared, model: SafeVLM, fingerprint: str, sho
     )
     on_cpu = trainer.args.device.type == "cpu"  # a GPU has no deterministic version of some operations
     with deterministic() if on_cpu else nullcontext():
-        trainer.fit()
+        best = trainer.fit()
+    is_main = PartialState().is_main_process
+    if trainer.shards_weights and is_main:  # what was trained lies in pieces; the best epoch's file is whole
+        model = start_model(plan, prepared.config)
+        objective = Objective(model, objective.losses, weights)
+    if is_main or not trainer.shards_weights:
+        load_trained(objective, best)
     tower = model.config.tower
-    return Trained(
+    trained = Trained(
         fingerprint=fingerprint,
         best_epoch=trainer.best_epoch,
         history=trainer.run.history,
         threads=torch.get_num_threads(),
         tower={"name": recipe.model.tower, "tap": tower.tap, "digest": tower.digest},
     )
+    return trained, model
 
 
 def _judge(plan: Plan, prepared: Prepared, config: SafetyConfig, state: Mapping[str, Tensor], split: Split) -> Judged:

@@ -127,15 +127,23 @@ class StageTrainer(Trainer):  # type: ignore[misc] # transformers is untyped her
         metric = self.recipe.train.early_stopping.metric
         return int(max(self.run.history, key=lambda past: merit(past, metric))["epoch"])
 
-    def fit(self) -> None:
-        """Trains, or goes on where an earlier run was killed, and leaves the best epoch's weights in the model."""
+    @property
+    def shards_weights(self) -> bool:
+        """Whether no process holds the whole model."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def fit(self) -> Path:
+        """Trains, or goes on where an earlier run was killed.
+
+        Returns:
+            The folder of the best epoch, for `load_trained`.
+        """
         last = complete_checkpoint(self.folder)
         if last is not None:
             self.run = read_run(last)
         if not self.finished:
             self.train(resume_from_checkpoint=None if last is None else str(last))
-        best = self.folder / f"checkpoint-{self.best_epoch * self.steps_per_epoch}"
-        load_trained(self.accelerator.unwrap_model(self.model), best)
+        return self.folder / f"checkpoint-{self.best_epoch * self.steps_per_epoch}"
 
     def create_optimizer(self, model: Any = None) -> Any:
         """AdamW over whatever is trained, as in `Trainable.optimizer`."""
@@ -200,7 +208,7 @@ class StageTrainer(Trainer):  # type: ignore[misc] # transformers is untyped her
         return {}
 
     def _trained_state(self) -> Mapping[str, Tensor]:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.shards_weights:
             return dict(self.accelerator.get_state_dict(self.model_wrapped) or {})
         return dict(self.accelerator.unwrap_model(self.model).trained_state())
 
