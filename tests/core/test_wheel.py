@@ -26,5 +26,6 @@ def test_the_wheel_holds_every_package_and_one_file_in_optimums_namespace() -> N
         "safevlm_training",
     }
     assert {"safevlm_sdk/platforms.toml", "safevlm_runtime/starter/manifest.json"} <= files
-    page = {f"safevlm_runtime/proxy/page/{name}" for name in ("index.html", "page.css", "page.js", "views.js", "icon.svg")}
+    names = ("index.html", "page.css", "page.js", "views.js", "icon.svg")
+    page = {f"safevlm_runtime/proxy/page/{name}" for name in names}
     assert page <= files
