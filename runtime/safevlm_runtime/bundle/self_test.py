@@ -33,8 +33,7 @@ def self_test(bundle: Bundle, graph: Graph, backend: Backend) -> dict[str, float
     Raises:
         BundleSelfTest: Something differs, is not finite, or did not run; the message has the numbers.
     """
-    inputs = golden_inputs(bundle, graph)
-    rows = len(next(iter(inputs.values())))
+    rows = len(bundle.golden.images if graph.role in (*IMAGE_ROLES, RGB_GATE) else bundle.golden.features)
     expected = _expected(bundle, graph, rows)
     batch = 1 if graph.role == RGB_GATE else fixed_batch(graph) or _BATCH
     spans = [slice(at, at + batch) for at in range(0, rows, batch)]
@@ -42,8 +41,7 @@ def self_test(bundle: Bundle, graph: Graph, backend: Backend) -> dict[str, float
         spans.append(slice(0, 1))
     errors = dict.fromkeys(expected, 0.0)
     for span in spans:
-        taken = span.start if graph.role == RGB_GATE else span
-        found = _run(backend, graph, {name: values[taken] for name, values in inputs.items()}, expected)
+        found = _run(backend, graph, golden_inputs(bundle, graph, span), expected)
         for name, values in expected.items():
             errors[name] = max(errors[name], _difference(graph, name, values[span], found[name]))
         for row in range(len(found["type_logits"]) if graph.decides else 0):
@@ -51,27 +49,25 @@ def self_test(bundle: Bundle, graph: Graph, backend: Backend) -> dict[str, float
     return errors
 
 
-def golden_inputs(bundle: Bundle, graph: Graph) -> dict[str, NDArray[Any]]:
-    """Input name to all golden inputs of a graph, stacked; images of any size are an array of objects."""
+def golden_inputs(bundle: Bundle, graph: Graph, rows: slice) -> dict[str, NDArray[Any]]:
+    """Input name to some golden inputs, stacked; for a graph on images of any size, to the first of them."""
     golden = bundle.golden
     if graph.role == RGB_GATE:
-        images = np.empty(len(golden.images), dtype=object)
-        for row, image in enumerate(golden.images):  # a slice would stack images of one size
-            images[row] = image
-        return {"rgb": images}
+        return {"rgb": golden.images[rows.start]}
     if graph.role in IMAGE_ROLES:
-        tensors = [preprocess(image, bundle.manifest.preprocessing) for image in golden.images]
+        tensors = [preprocess(image, bundle.manifest.preprocessing) for image in golden.images[rows]]
         return {"pixel_values": np.stack(tensors)}
     features, mask = golden.features, golden.mask
     width = bundle.manifest.identity.feature_width
     fits = features.ndim == 3 and features.shape[2] == width and len(features) > 0
     if not fits or mask.shape != features.shape[:2] or features.dtype != np.float32 or mask.dtype != np.bool_:
         raise BundleSelfTest(f"graph {graph.id}: the golden features {features.shape} or their mask do not fit it")
+    features, mask = features[rows], mask[rows]
     if graph.role == SAFETY_PROJECTOR:
         # What is masked holds garbage, and this graph knows of no mask.
         return {"features": np.where(mask[..., None], features, np.float32(0))}
     if graph.role == PROJECTED_HEAD:
-        return {"projected": _golden_projected(bundle, graph), "mask": mask}
+        return {"projected": _golden_projected(bundle, graph)[rows], "mask": mask}
     return {"features": features, "mask": mask}
 
 
