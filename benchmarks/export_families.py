@@ -19,15 +19,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 import transformers
-from card import machine_card, print_card
 
 from safevlm_export.graphs import gate_source
 from safevlm_export.tracing import export_graph
+from safevlm_runtime.bench.card import machine_card
 from safevlm_sdk.errors import SafeVLMError
 from safevlm_sdk.preprocess import Preprocessing
 from safevlm_sdk.taxonomy import load_taxonomy
@@ -199,10 +200,10 @@ def main() -> int:
         options.families = FAMILIES
     options.families, options.architectures = options.families or (), options.architectures or ()
     torch.set_num_threads(1)
-    card = machine_card()
-    print_card(
-        {**card, "torch": torch.__version__, "transformers": transformers.__version__, "onnx": onnx.__version__}
-    )
+    card = msgspec.to_builtins(machine_card())
+    card |= {"torch": torch.__version__, "transformers": transformers.__version__, "onnx": onnx.__version__}
+    for name, value in card.items():
+        print(f"{name}: {value}")
     print(HEAD, RULE, sep="\n", flush=True)
     bad = 0
     for name, tap, make in subjects(options):

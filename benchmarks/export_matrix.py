@@ -25,7 +25,6 @@ import msgspec
 import numpy as np
 import onnx
 import torch
-from card import machine_card, print_card
 from export_families import of_architecture
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -45,6 +44,7 @@ from safevlm_export.to_openvino import to_ir
 from safevlm_export.tracing import export_graph
 from safevlm_runtime.backends.openvino_backend import OpenvinoBackend, load_openvino
 from safevlm_runtime.backends.ort_backend import OrtBackend, SessionOptions
+from safevlm_runtime.bench.card import machine_card
 from safevlm_sdk.decision import decide
 from safevlm_sdk.errors import SafeVLMError
 from safevlm_sdk.manifest import DECISION_OUTPUTS, Graph
@@ -290,14 +290,15 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     card = {
-        **machine_card(),
+        **msgspec.to_builtins(machine_card()),
         "torch": torch.__version__,
         "onnx": onnx.__version__,
         "openvino": str(load_openvino().__version__),
         "threads": options.threads,
         "note": options.note,
     }
-    print_card(card)
+    for name, value in card.items():
+        print(f"{name}: {value}")
     results = []
     for name in options.subjects:
         results.append(measure(name, options.rounds, options.threads, options.images))

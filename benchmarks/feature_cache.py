@@ -20,13 +20,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
-from card import machine_card, print_card
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
+from safevlm_runtime.bench.card import machine_card
 from safevlm_sdk.taxonomy import load_taxonomy
 from safevlm_training.config import edge_config
 from safevlm_training.encode import Encoder
@@ -140,8 +141,10 @@ def main() -> None:
     options = parser.parse_args()
     arguments = f"--images {options.images} --epochs {options.epochs} --towers {' '.join(options.towers)}"
     command = f"python benchmarks/feature_cache.py {arguments}"
-    card = machine_card() | {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "command": command}
-    print_card(card)
+    card = msgspec.to_builtins(machine_card()) | {"torch": str(torch.__version__)}
+    card |= {"threads": torch.get_num_threads(), "command": command}
+    for name, value in card.items():
+        print(f"{name}: {value}")
     result = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

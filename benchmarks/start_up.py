@@ -16,7 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from card import machine_card, print_card
+import msgspec
+
+from safevlm_runtime.bench.card import machine_card
 
 IMPORT = """
 import time
@@ -82,8 +84,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--checks", type=int, default=100)
     options = parser.parse_args()
-    card = machine_card()
-    print_card(card)
+    card = msgspec.to_builtins(machine_card())
+    for name, value in card.items():
+        print(f"{name}: {value}")
     with tempfile.TemporaryDirectory() as folder:
         image = options.image
         if image is None:

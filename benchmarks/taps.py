@@ -18,11 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
-from card import machine_card, print_card
 from PIL import Image, ImageDraw
 
+from safevlm_runtime.bench.card import machine_card
 from safevlm_training.evaluation.evaluate import evaluate_checkpoint
 from safevlm_training.quiet import quiet
 from safevlm_training.risk_model import RiskModel
@@ -146,9 +147,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--families", nargs="+", choices=FAMILIES, metavar="FAMILY", default=list(FAMILIES))
     options = parser.parse_args()
-    card = machine_card() | {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
+    card = msgspec.to_builtins(machine_card())
+    card |= {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
     card |= {"images": options.images, "held_out": options.held_out, "epochs": options.epochs}
-    print_card(card)
+    for name, value in card.items():
+        print(f"{name}: {value}")
     result = {}
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "warm").mkdir()
