@@ -41,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 policy_app = typer.Typer(help="Policies: what follows from a risk.", no_args_is_help=True)
+policy_app.command("default")(policies.print_default)
 policy_app.command("check")(policies.check_policy)
 app.add_typer(policy_app, name="policy")
 app.add_typer(rtvlm_app, name="rtvlm")

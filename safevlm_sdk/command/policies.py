@@ -1,4 +1,4 @@
-"""`safevlm policy check`: is this file a policy, does it fit these bundles, and what does it do?"""
+"""`safevlm policy`: a policy to begin with; is this file one, does it fit these bundles, and what does it do?"""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from rich.text import Text
 
 from safevlm_sdk.command.printing import console, printable
 from safevlm_sdk.effective_policy import active_overrides, effective_policy, expired_overrides, utc_today
-from safevlm_sdk.policy import Action, Policy, load_policy
+from safevlm_sdk.policy import Action, Policy, default_policy_text, load_policy
 from safevlm_sdk.raster import Limits
 from safevlm_sdk.safety_prompt import RISKY_LEVELS, safety_prompt
 from safevlm_sdk.taxonomy import Taxonomy, load_taxonomy
+
+
+def print_default() -> None:
+    """Print the default policy, to begin your own with: safevlm policy default > policy.toml."""
+    typer.echo(default_policy_text(), nl=False)
 
 
 def check_policy(

@@ -15,7 +15,7 @@ from PIL import Image
 from safevlm_runtime.bundle.reader import read_bundle, starter_path
 from safevlm_sdk.calibration.note import policy_warnings
 from safevlm_sdk.calibration.record import CalibrationRecord
-from safevlm_sdk.policy import parse_policy
+from safevlm_sdk.policy import default_policy_text, parse_policy
 
 POLICY = """
 schema = 1
@@ -95,6 +95,13 @@ def test_policy_check_refuses_what_would_not_load(file):
     assert done.returncode == 1
     assert done.stderr.startswith("error: policy_uncovered: ")
     assert run("policy", "check", file, "--starter", "--taxonomy", "safevlm").returncode == 2
+
+
+def test_the_default_one_is_printed_to_begin_with(tmp_path):
+    done = run("policy", "default")
+    assert done.stdout == default_policy_text().decode()
+    (tmp_path / "policy.toml").write_text(done.stdout)
+    assert run("policy", "check", tmp_path / "policy.toml", "--starter").returncode == 0
 
 
 def test_check_takes_a_source_and_warns_of_the_policy(file, tmp_path):
