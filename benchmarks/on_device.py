@@ -258,7 +258,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the run keeps what it has
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell in the background has the first ignored
+        signal.signal(number, signal.default_int_handler)
     sensors = joined(kernel_sensors(options.sys), gpu_sensors(load_nvml()))
     card = msgspec.to_builtins(machine_card()) | {
         "device": text_of(MODEL),

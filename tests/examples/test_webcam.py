@@ -59,6 +59,15 @@ def test_frames_between_are_left_out(webcam, frames):
     assert judged(webcam, [hills, card, card] * 3, every=3)[1] == {"allow": 3}
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C interrupts, as it does not where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_with_a_summary_and_lets_the_camera_go(webcam, frames, monkeypatch, capsys):
     gone = []
 
