@@ -103,10 +103,10 @@ def test_only_the_second_signal_cannot_wait():
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals() as stop:
         assert not stop.asked
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert stop.asked
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
