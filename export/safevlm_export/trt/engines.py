@@ -104,8 +104,10 @@ def build_engines(
 
 
 def with_engines(manifest: Manifest, engines: Engines) -> Manifest:
-    """The manifest with the entries of what was built; its digest is still open."""
-    files = manifest.files | dict.fromkeys(engines.data, digest(b""))
+    """The manifest with the entries of what was built; its digest and those of the engines are still open."""
+    paths = {graph.id: graph.file for graph in manifest.graphs}
+    built_of = {paths[entry.graph]: entry.onnx_sha256 for entry in engines.entries}
+    files = manifest.files | built_of | dict.fromkeys(engines.data, digest(b""))
     return msgspec.structs.replace(manifest, engines=engines.entries, files=files)
 
 
