@@ -103,10 +103,10 @@ def test_only_the_second_signal_cannot_wait():
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals() as stop:
         assert not stop.asked
-        signal.raise_signal(signal.SIGTERM)
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
         assert stop.asked
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+            signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from types import ModuleType
 
@@ -59,23 +58,13 @@ def test_frames_between_are_left_out(webcam, frames):
     assert judged(webcam, [hills, card, card] * 3, every=3)[1] == {"allow": 3}
 
 
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C interrupts, as it does not where the tests run in the background of a shell."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_with_a_summary_and_lets_the_camera_go(webcam, frames, monkeypatch, capsys):
     gone = []
 
     def camera(source):
         try:
             yield frames[0]
-            signal.raise_signal(signal.SIGINT)
-            yield frames[0]
+            raise KeyboardInterrupt
         finally:
             gone.append(source)
 
