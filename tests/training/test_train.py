@@ -52,7 +52,7 @@ def test_a_run_gives_a_calibrated_checkpoint(trained: Path) -> None:
 
 def test_the_card_says_what_the_record_says(trained: Path) -> None:
     card, record = (trained / "README.md").read_text(), json.loads((trained / "training.json").read_text())
-    assert card.startswith('---\nlibrary_name: safevlm-sdk\nlicense: "Apache-2.0"\n')
+    assert card.startswith("---\nlibrary_name: safevlm-sdk\nlicense: apache-2.0\n")
     assert "Red squares \\| stand in for documents." in card
     assert f"{record['metrics']['validation']['auroc']:.3f}" in card
     assert record["data"]["digest"] in card
