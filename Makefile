@@ -11,7 +11,7 @@ VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' safevlm_sdk/version.py
 BUILD = SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600) $(CURDIR)/$(DEV)/bin/python -m build --no-isolation
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: dist sbom demo test check docs test-browser test-deploy test-gpu bench-gpu wheel-test starter format clean
+.PHONY: dist sbom demo test check docs test-browser test-nginx test-deploy test-gpu bench-gpu wheel-test starter format clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/.installed ## judge generated example images, or your own: make demo IMAGES="a.jpg b.png"
@@ -28,6 +28,9 @@ test: $(DEV)/.installed ## every test that needs no GPU, in as many processes as
 
 test-browser: $(DEV)/.installed ## the page, in a real Chromium: apt-get install chromium chromium-driver
 	$(DEV)/bin/python -m pytest tests/browser -m browser
+
+test-nginx: $(DEV)/.installed ## the proxy behind a real nginx: apt-get install nginx-light
+	$(DEV)/bin/python -m pytest tests/deploy -m deploy --ignore tests/deploy/test_triton.py
 
 test-deploy: $(DEV)/.installed $(TRITON)/.installed ## behind a real nginx, and in a real Triton: apt-get install nginx-light
 	$(DEV)/bin/python -m pytest tests/deploy -m deploy
