@@ -3,8 +3,13 @@
     python benchmarks/proxy_overhead.py [--requests 200] [--soak 60] [--slow 1000] [--overload 10] [--loaded NOTE]
 
 The upstream is a server of this script that answers at once; the gate is the starter. Each of them is a process of
-its own, and asks and answers go through real sockets. Times are of this machine at this moment; compare only what
-stands in one run. Linux, for the memory of another process is read from /proc.
+its own, and asks and answers go through real sockets. The gate has the upper half of the cores for itself, so that no
+client takes its time; on one core all share it.
+
+What the gate adds is told in parts: `judging_ms` is the verdict's own time, `bare_with_judged_pixels` what the
+upstream takes by itself when it is sent the body that the gate forwards, whose pixels are lossless and so larger.
+Times are of this machine at this moment; compare only what stands in one run. Linux, for the memory of another
+process is read from /proc.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +38,8 @@ import numpy as np
 from PIL import Image
 
 from safevlm_runtime.bench.card import machine_card
+from safevlm_runtime.guard.forwarded import data_url_of
+from safevlm_sdk.raster import decode
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST = 300  # requests of an overload: far more than may wait
@@ -60,11 +67,25 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def halves() -> tuple[list[int], list[int]]:
+    """The cores of clients and upstream, and those of the gate."""
+    cores = sorted(os.sched_getaffinity(0))
+    middle = len(cores) // 2
+    return cores[:middle] or cores, cores[middle:]
+
+
 @contextmanager
-def process(code: str, port: int, path: str, *arguments: str) -> Iterator[int]:
-    """A server in a process of its own, once it answers; gives its process id."""
+def process(code: str, port: int, path: str, cores: Sequence[int], *arguments: str) -> Iterator[int]:
+    """A server in a process of its own on some cores, once it answers; gives its process id."""
+    mine = os.sched_getaffinity(0)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")])}
-    started = subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, stdout=subprocess.DEVNULL)
+    os.sched_setaffinity(0, cores)  # what is started here inherits it
+    try:
+        started = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments], env=environment, stdout=subprocess.DEVNULL
+        )
+    finally:
+        os.sched_setaffinity(0, mine)
     try:
         for _ in range(1200):
             if started.poll() is not None:
@@ -94,6 +115,30 @@ def body(size: tuple[int, int] = (640, 427)) -> bytes:
     url = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     content = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
     return json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}).encode()
+
+
+def judging(port: int, data: bytes, count: int) -> list[float]:
+    """Seconds that a verdict on the picture says it took, without an upstream."""
+    found = []
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, trust_env=False) as client:
+        for _ in range(count):
+            answer = client.post("/v1/check", content=picture_in(data), headers={"content-type": "image/jpeg"})
+            found.append(answer.raise_for_status().json()["timings_ms"]["total"] / 1e3)
+    return found
+
+
+def picture_in(data: bytes) -> bytes:
+    """The picture of a request that `body` made."""
+    url: str = json.loads(data)["messages"][0]["content"][1]["image_url"]["url"]
+    return base64.b64decode(url.partition(",")[2])
+
+
+def as_forwarded(data: bytes) -> bytes:
+    """The request with the judged pixels in the picture's place."""
+    request = json.loads(data)
+    pixels = decode(picture_in(data)).frames[0].pixels
+    request["messages"][0]["content"][1]["image_url"]["url"] = data_url_of(pixels)
+    return json.dumps(request).encode()
 
 
 def rss_mib(pid: int) -> float:
@@ -235,21 +280,30 @@ def statuses(count: Counter[int | str]) -> dict[str, int]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     data, upstream, gate = body(), free_port(), free_port()
+    others, own = halves()
+    os.sched_setaffinity(0, others)
     served = ["serve", "--upstream", f"http://127.0.0.1:{upstream}", "--port", str(gate), *options.serve]
     with (
-        process(UPSTREAM, upstream, "/v1/models", str(upstream)),
-        process(GATE, gate, "/healthz", *served) as pid,
+        process(UPSTREAM, upstream, "/v1/models", others, str(upstream)),
+        process(GATE, gate, "/healthz", own, *served) as pid,
     ):
         bare = asyncio.run(one_by_one(upstream, data, options.requests))
+        forwarded = as_forwarded(data)
+        larger = asyncio.run(one_by_one(upstream, forwarded, options.requests))
+        judged = judging(gate, data, options.requests)
         gated = asyncio.run(one_by_one(gate, data, options.requests))
-        middle = float(np.median(gated))
+        middle, alone = float(np.median(gated)), float(np.median(bare))
         result = {
             "requests": options.requests,
+            "cores_of_the_gate": len(own),
             "body_bytes": len(data),
+            "forwarded_bytes": len(forwarded),
             "bare_ms_p50_p95_p99": percentiles(bare),
+            "bare_with_judged_pixels_ms_p50_p95_p99": percentiles(larger),
+            "judging_ms_p50_p95_p99": percentiles(judged),
             "gated_ms_p50_p95_p99": percentiles(gated),
-            "ratio_of_medians": round(middle / float(np.median(bare)), 2),
-            "added_ms_at_the_median": round((middle - float(np.median(bare))) * 1e3, 2),
+            "added_ms_at_the_median": round((middle - alone) * 1e3, 2),
+            "added_beyond_judging_ms": round((middle - alone - float(np.median(judged))) * 1e3, 2),
             "soak": asyncio.run(soak(gate, pid, data, options.soak)),
             "beside_slow_connections": asyncio.run(beside_slow(gate, data, options.slow, options.requests // 4)),
         }
@@ -271,7 +325,9 @@ def main() -> None:
     parser.add_argument("--slow", type=int, default=1000)
     parser.add_argument("--overload", type=float, default=10.0)
     parser.add_argument("--loaded", default="", help="what else ran on the machine; kept in the result")
-    parser.add_argument("serve", nargs="*", help="further options of `safevlm serve`, behind --")
+    parser.add_argument(
+        "serve", nargs="*", default=["--starter"], help="what `safevlm serve` is told, behind -- (--starter)"
+    )
     options = parser.parse_args()
     card = msgspec.to_builtins(machine_card()) | {"beside": options.loaded or None}
     for name, value in card.items():

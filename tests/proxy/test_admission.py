@@ -49,12 +49,17 @@ def admission(clock):
     found.close()
 
 
-@pytest.mark.parametrize(
-    ("jobs", "workers", "job_seconds", "wait"),
-    [(1, 2, 9.0, 0.0), (2, 2, 0.1, 0.05), (5, 2, 0.1, 0.2), (1, 1, 0.5, 0.5), (66, 2, None, 0.0)],
-)
-def test_the_wait_is_the_work_before_one_over_the_workers(jobs, workers, job_seconds, wait):
-    assert expected_wait(jobs, workers, job_seconds) == pytest.approx(wait)
+@pytest.mark.parametrize(("waiting", "workers", "job_seconds", "running", "wait"), [
+    (0, 2, 9.0, [0.0], 0.0),  # a worker is free
+    (0, 1, 0.5, [0.1], 0.4),  # what is left of the one that runs
+    (0, 1, 0.5, [0.7], 0.0),  # it must end at any moment
+    (1, 1, 0.5, [0.1], 0.9),
+    (0, 2, 0.1, [0.02, 0.05], 0.05),  # until the first of them ends
+    (3, 2, 0.1, [0.02, 0.05], 0.18),  # 0.05, 0.08, 0.15: then 0.18
+    (64, 2, None, [3.0, 3.0], 0.0),
+])  # fmt: skip
+def test_the_wait_is_until_a_worker_is_free_behind_those_before(waiting, workers, job_seconds, running, wait):
+    assert expected_wait(waiting, workers, job_seconds, running) == pytest.approx(wait)
 
 
 @pytest.mark.parametrize(("cores", "workers", "at_once"), [(1, 1, 1), (2, 1, 1), (4, 1, 2), (64, 1, 2), (8, 3, 1)])
@@ -79,10 +84,10 @@ async def fill(admission, count, hold):
 
 
 @pytest.mark.parametrize(("job_seconds", "taken_on", "retry_after"), [
-    (0.04, 10, 1),  # all places: 8 x 0.04 / 2 is short enough for a burst, and then there is no eleventh
-    (0.08, 6, 1),  # 7 x 0.08 / 2 are no burst any more, and 5 x 0.08 / 2 is longer than a job
-    (1.0, 4, 2),  # 2 x 1 / 2 is as long as a job; 3 x 1 / 2 is longer
-    (5.0, 4, 8),
+    (0.04, 10, 1),  # all places: 0.16 s are short enough for a burst, and then there is no eleventh
+    (0.08, 6, 1),  # 7 x 0.08 / 2 are no burst any more, and 0.24 s are longer than half a job
+    (1.0, 2, 1),  # the third would wait for a whole job
+    (5.0, 2, 5),
 ])  # fmt: skip
 def test_so_many_are_taken_on_as_the_time_of_a_job_allows(admission, clock, job_seconds, taken_on, retry_after):
     async def run():
@@ -107,14 +112,39 @@ def test_so_many_are_taken_on_as_the_time_of_a_job_allows(admission, clock, job_
     asyncio.run(run())
 
 
-def test_as_long_as_too_many_come_nobody_waits_for_longer_than_a_job_takes(admission, clock):
+def test_under_lasting_overload_one_may_wait_for_half_a_job(admission, clock):
+    async def run():
+        await admission.run(lambda: clock.take(1.0))
+        hold = threading.Event()
+        jobs = await fill(admission, 2, hold)
+        while len(admission._begun) < 2:
+            await asyncio.sleep(0.001)
+        try:
+            clock.take(0.45)
+            with pytest.raises(Overloaded):
+                admission.check()
+            clock.take(0.1)
+            admission.check()
+            jobs += await fill(admission, 1, hold)
+            admission.check()  # the other worker, too
+            jobs += await fill(admission, 1, hold)
+            with pytest.raises(Overloaded):
+                admission.check()
+        finally:
+            hold.set()
+            await asyncio.gather(*jobs)
+
+    asyncio.run(run())
+
+
+def test_a_burst_may_wait_for_longer_than_lasting_overload(admission, clock):
     async def run():
         await admission.run(lambda: clock.take(0.04))
         hold = threading.Event()
         jobs = await fill(admission, 4, hold)
         try:
             for _ in range(12):
-                admission.check()  # 3 x 0.04 / 2 is longer than a job, and bearable in a burst
+                admission.check()  # 0.08 s are two jobs, and bearable in a burst
             for _ in range(30):
                 with pytest.raises(Overloaded):
                     admission.check()
@@ -151,7 +181,7 @@ def test_a_job_that_fails_takes_its_time_too(admission, clock):
         with pytest.raises(ValueError, match="broken"):
             await admission.run(fail)
         hold = threading.Event()
-        jobs = await fill(admission, 4, hold)
+        jobs = await fill(admission, 2, hold)
         with pytest.raises(Overloaded):
             admission.check()
         hold.set()

@@ -6,8 +6,9 @@ import asyncio
 import contextvars
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from heapq import heapify, heapreplace
 from typing import Final, Protocol, TypeVar, cast
 
 from safevlm_sdk.errors import EngineUnavailable, Overloaded
@@ -15,6 +16,8 @@ from safevlm_sdk.errors import EngineUnavailable, Overloaded
 Result = TypeVar("Result")
 _WEIGHT: Final = 0.125
 """Of the newest job in the smoothed time of a job, as for the round trips of TCP."""
+_BEARABLE: Final = 0.5
+"""Of the time of a job, to wait for under lasting overload."""
 
 
 class Meter(Protocol):
@@ -41,12 +44,23 @@ def judged_at_once(cores: int, workers: int) -> int:
     return 2 if cores >= 4 * workers else 1
 
 
-def expected_wait(jobs: int, workers: int, job_seconds: float | None) -> float:
-    """Seconds until a job begins that comes behind others, which run or wait.
+def expected_wait(waiting: int, workers: int, job_seconds: float | None, running: Sequence[float]) -> float:
+    """Seconds until a job begins that comes behind others, if each takes the same time.
 
     0 while a worker is free, and as long as no job has ended, whose time could be known.
+
+    Args:
+        waiting: Jobs before it that have not begun.
+        workers: Jobs that may run at one time.
+        job_seconds: Time of a job.
+        running: For how many seconds each of the jobs that run has done so.
     """
-    return max(0, jobs - workers + 1) / workers * (job_seconds or 0.0)
+    job = job_seconds or 0.0
+    free = [max(0.0, job - seconds) for seconds in running] + [0.0] * (workers - len(running))
+    heapify(free)
+    for _ in range(waiting):
+        heapreplace(free, free[0] + job)
+    return free[0]
 
 
 class Admission:
@@ -55,8 +69,8 @@ class Admission:
     A job is taken on while a place is free and the wait that is expected, by the smoothed time of the jobs that have
     ended, is short. How short depends on what is asked for: as long as all of it could be begun within
     `burst_seconds`, whether or not it was taken on, that is how long one may wait. Where more is asked for, a queue
-    of that length would never empty, make everybody late and get nothing more done: then one may wait for as long as
-    a job takes, and so needs twice its time.
+    of that length would never empty, make everybody late and get nothing more done: then one may wait for half the
+    time that a job takes.
 
     A job whose caller has gone keeps its place until its turn, so that going away early gains nothing, and then ends
     at once if it has not begun.
@@ -76,6 +90,7 @@ class Admission:
         self._workers = running
         self._burst_seconds = burst_seconds
         self._job_seconds: float | None = None
+        self._begun: dict[object, float] = {}
         self._pool = ThreadPoolExecutor(running, thread_name_prefix="safevlm-judge")
         self._most = running + waiting
         self._open = 0
@@ -103,7 +118,7 @@ class Admission:
     def _check(self) -> None:
         if self._closed:
             raise EngineUnavailable("the gate is shutting down; ask another instance")
-        wait = expected_wait(self._open, self._workers, self._job_seconds)
+        wait = self._expected_wait()
         if self._open >= self._most or wait > self._bearable_wait():
             seconds = max(1, math.ceil(wait))
             raise Overloaded(f"too many requests wait for the gate; ask again in {seconds} s", retry_after=seconds)
@@ -117,17 +132,18 @@ class Admission:
         """
         self._check()
         gone = False
-        taken: list[float] = []
+        token, taken = object(), list[float]()
 
         def begin() -> Result | None:
             self._meter.waiting(-1)
             if gone:
                 return None
             self._meter.judging(1)
-            start = self._clock()
+            self._begun[token] = start = self._clock()
             try:
                 return job()
             finally:
+                del self._begun[token]
                 taken.append(self._clock() - start)
                 self._meter.judging(-1)
 
@@ -149,10 +165,16 @@ class Admission:
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def _expected_wait(self) -> float:
+        now = self._clock()
+        running = [now - begun for begun in tuple(self._begun.values())]
+        waiting = max(0, self._open - len(running))
+        return expected_wait(waiting, self._workers, self._job_seconds, running)
+
     def _bearable_wait(self) -> float:
         job = self._job_seconds or 0.0
         burst = self._busy_until - self._clock() <= self._burst_seconds
-        return max(job, self._burst_seconds) if burst else job
+        return max(job, self._burst_seconds) if burst else _BEARABLE * job
 
     def _leave(self, taken: list[float]) -> None:
         self._open -= 1

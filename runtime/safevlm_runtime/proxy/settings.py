@@ -25,7 +25,7 @@ class ProxyLimits:
             the machine has less than four cores for each process.
         waiting: Requests that wait for that; further ones are told to come again.
         burst_seconds: That a request may be expected to wait for that. Where so many come that they would wait for
-            longer, none waits for longer than a judgement takes, and the others are told to come again.
+            longer, none waits for longer than half a judgement, and the others are told to come again.
         connect_seconds: To the upstream.
         answer_seconds: Without a byte from the upstream; a long answer that is not streamed comes at once.
         answer_bytes: Of an answer that is not streamed, and of one event of a stream.

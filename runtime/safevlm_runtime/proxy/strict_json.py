@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any, Final
 
+import msgspec
+
 from safevlm_sdk.errors import BadRequest
 
 MAX_DEPTH: Final = 32
@@ -38,8 +40,11 @@ def loads(data: bytes | bytearray) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """The one serialisation that is forwarded: UTF-8, no blanks, keys in their order."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    """The one serialisation that is forwarded: UTF-8, no blanks, keys in their order.
+
+    A number that is not finite would become null; `loads` lets none in.
+    """
+    return msgspec.json.encode(value)
 
 
 def shown(text: str) -> str:
