@@ -75,11 +75,11 @@ def halves() -> tuple[list[int], list[int]]:
 
 
 @contextmanager
-def process(code: str, port: int, path: str, cores: Sequence[int], *arguments: str) -> Iterator[int]:
-    """A server in a process of its own on some cores, once it answers; gives its process id."""
+def process(code: str, port: int, path: str, *arguments: str, cores: Sequence[int] = ()) -> Iterator[int]:
+    """A server in a process of its own, on its own cores or on ours, once it answers; gives its process id."""
     mine = os.sched_getaffinity(0)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")])}
-    os.sched_setaffinity(0, cores)  # what is started here inherits it
+    os.sched_setaffinity(0, cores or mine)  # what is started here inherits it
     try:
         started = subprocess.Popen(
             [sys.executable, "-c", code, *arguments], env=environment, stdout=subprocess.DEVNULL
@@ -284,8 +284,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     os.sched_setaffinity(0, others)
     served = ["serve", "--upstream", f"http://127.0.0.1:{upstream}", "--port", str(gate), *options.serve]
     with (
-        process(UPSTREAM, upstream, "/v1/models", others, str(upstream)),
-        process(GATE, gate, "/healthz", own, *served) as pid,
+        process(UPSTREAM, upstream, "/v1/models", str(upstream)),
+        process(GATE, gate, "/healthz", *served, cores=own) as pid,
     ):
         bare = asyncio.run(one_by_one(upstream, data, options.requests))
         forwarded = as_forwarded(data)

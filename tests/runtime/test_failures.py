@@ -160,6 +160,32 @@ def test_one_image_that_kills_its_batch_harms_no_other(faulty, paint):
     assert errors == [None, "internal_error", None]
 
 
+def test_a_graph_that_is_wrong_in_batches_judges_one_by_one(faulty, paint):
+    runtime, fake = faulty
+    sizes = []
+
+    def fault(inputs, found):
+        sizes.append(len(inputs["pixel_values"]))
+        return found if sizes[-1] == 1 else found | {"type_logits": found["type_logits"] + 9}
+
+    fake.fault = fault
+    verdicts = runtime.check_many([paint(*GREEN), paint(250, 0, 0)])
+    alone = [runtime.check(image) for image in (paint(*GREEN), paint(250, 0, 0))]
+    assert [(v.action, v.error, v.score) for v in verdicts] == [(v.action, v.error, v.score) for v in alone]
+    assert sizes == [2, 1, 1, 1, 1]
+
+
+def test_a_graph_proves_itself_in_batches_before_the_first_one_and_never_again(faulty, paint):
+    runtime, fake = faulty
+    sizes = []
+    fake.fault = lambda inputs, found: [found, sizes.append(len(inputs["pixel_values"]))][0]
+    for _ in range(2):
+        runtime.check_many([paint(*GREEN)] * 3)
+    golden = len(sizes) - 2
+    assert sizes[golden:] == [3, 3]
+    assert max(sizes[:golden]) == 2
+
+
 def test_stopping_a_program_is_not_a_verdict(faulty, paint):
     runtime, fake = faulty
     fake.fault = raising(KeyboardInterrupt())
@@ -296,6 +322,7 @@ def test_a_policy_may_call_a_failure_caution_but_never_soften_a_block(maker, tmp
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
     with Runtime([open_gate(read_bundle(maker.write(tmp_path / "b")), opener=opener)]) as runtime:
         assert runtime.check(b"x").action is Action.CAUTION
+        assert runtime.check(buffer.getvalue()).action is Action.BLOCK  # the batch has proven itself
         rows = np.array([[1.0], [np.nan]], np.float32)
         fakes[0].fault = lambda inputs, found: found | {"type_logits": found["type_logits"] * rows}
         verdict = runtime.check(buffer.getvalue())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,18 @@ from safevlm_sdk.manifest import (
 )
 from safevlm_sdk.preprocess import preprocess
 
-_BATCH = 2  # proves that a graph takes batches, and keeps the memory of a start small
+SMALLEST_BATCH: Final = 2
+"""What proves that a graph takes batches."""
 
 
-def self_test(bundle: Bundle, graph: Graph, backend: Backend) -> dict[str, float]:
-    """Runs the golden inputs, in batches and the first one alone, and compares outputs and decisions.
+def self_test(bundle: Bundle, graph: Graph, backend: Backend, *, batch: int = 1) -> dict[str, float]:
+    """Runs the golden inputs and compares outputs and decisions.
+
+    Args:
+        bundle: Has the golden inputs.
+        graph: What is proven.
+        backend: Runs it.
+        batch: Inputs per run, unless the graph insists on a number.
 
     Returns:
         Output name to the largest absolute difference from its golden values.
@@ -35,10 +42,8 @@ def self_test(bundle: Bundle, graph: Graph, backend: Backend) -> dict[str, float
     """
     rows = len(bundle.golden.images if graph.role in (*IMAGE_ROLES, RGB_GATE) else bundle.golden.features)
     expected = _expected(bundle, graph, rows)
-    batch = 1 if graph.role == RGB_GATE else fixed_batch(graph) or _BATCH
-    spans = [slice(at, at + batch) for at in range(0, rows, batch)]
-    if batch > 1 and rows > 1:
-        spans.append(slice(0, 1))
+    size = 1 if graph.role == RGB_GATE else fixed_batch(graph) or batch
+    spans = [slice(at, at + size) for at in range(0, rows, size)]
     errors = dict.fromkeys(expected, 0.0)
     for span in spans:
         found = _run(backend, graph, golden_inputs(bundle, graph, span), expected)

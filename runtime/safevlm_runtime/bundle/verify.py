@@ -14,6 +14,7 @@ from safevlm_runtime.backends.providers import Opener, provider_name
 from safevlm_runtime.backends.trt.flavor import TITLES
 from safevlm_runtime.bundle.contract import TARGETS, check_graph
 from safevlm_runtime.bundle.reader import Bundle, read_bundle
+from safevlm_runtime.bundle.self_test import SMALLEST_BATCH, self_test
 from safevlm_runtime.bundle.signature import Signer
 from safevlm_runtime.judging.gate import open_backend
 from safevlm_sdk.calibration.note import other_policy
@@ -166,8 +167,12 @@ def _graph_report(bundle: Bundle, index: int, options: SessionOptions, opener: O
     if _runs_here(graph, wish):
         provider = provider_name(wish)
         check_graph(bundle.manifest, graph)
-        backend, errors = open_backend(bundle, graph, replace(options, provider=wish), opener)
-        backend.close()
+        backend, alone = open_backend(bundle, graph, replace(options, provider=wish), opener)
+        try:
+            together = self_test(bundle, graph, backend, batch=SMALLEST_BATCH)
+        finally:
+            backend.close()
+        errors = {name: max(alone[name], together[name]) for name in alone}
     made_for = graph.backend if graph.target == "any" else graph.target
     return GraphReport(id=graph.id, made_for=made_for, precision=graph.precision, provider=provider, max_error=errors)
 

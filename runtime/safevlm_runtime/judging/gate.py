@@ -15,11 +15,18 @@ from safevlm_runtime.backends.ort_backend import OrtBackend, SessionOptions
 from safevlm_runtime.backends.providers import Opener, open_graph, provider_name
 from safevlm_runtime.bundle.contract import check_servable, choose_graph
 from safevlm_runtime.bundle.reader import Bundle
-from safevlm_runtime.bundle.self_test import fixed_batch, self_test
+from safevlm_runtime.bundle.self_test import SMALLEST_BATCH, fixed_batch, self_test
 from safevlm_runtime.judging.clock import Clock
 from safevlm_runtime.judging.tiles import Box
 from safevlm_sdk.decision import Decision, decide, failed
-from safevlm_sdk.errors import BundleGraph, EngineError, FeaturesMismatch, OutputNotFinite, OutputShape
+from safevlm_sdk.errors import (
+    BundleGraph,
+    BundleSelfTest,
+    EngineError,
+    FeaturesMismatch,
+    OutputNotFinite,
+    OutputShape,
+)
 from safevlm_sdk.features import VisionFeatures
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, SAFETY_HEAD, Graph
 from safevlm_sdk.policy import Policy
@@ -70,6 +77,8 @@ class Gate:
         self._options, self._opener, self._precision = options, opener, precision
         self._head: tuple[Graph, Backend] | None = None
         self._head_lock = threading.Lock()
+        self._batch_lock = threading.Lock()
+        self._batches_proven = False
         self._closed = False
 
     def scaled(self, pixels: Pixels) -> Pixels:
@@ -89,8 +98,12 @@ class Gate:
         Raises:
             EngineError: The graph failed; a view whose outputs are not finite is a failed decision instead.
             OutputShape: An output has another shape or dtype than the manifest states.
+            BundleSelfTest: There are several views, and in batches the graph does not reproduce its golden outputs.
         """
-        size = fixed_batch(self._graph) or len(tensors)
+        fixed = fixed_batch(self._graph)
+        if fixed is None and len(tensors) > 1:
+            self._prove_batches()
+        size = fixed or len(tensors)
         judged: list[Judged] = []
         for at in range(0, len(tensors), size):
             views = tensors[at : at + size]
@@ -122,6 +135,16 @@ class Gate:
             self._backend.close()
             if self._head is not None:
                 self._head[1].close()
+
+    def _prove_batches(self) -> None:
+        """Has the graph prove itself in batches, once, before the first one is run.
+
+        At load that would take memory which one image after the other never takes.
+        """
+        with self._batch_lock:
+            if not self._batches_proven:
+                self_test(self._bundle, self._graph, self._backend, batch=SMALLEST_BATCH)
+                self._batches_proven = True
 
     def _run(self, graph: Graph, backend: Backend, inputs: dict[str, Any], clock: Clock) -> dict[str, NDArray[Any]]:
         wanted = [*DECISION_OUTPUTS]
@@ -245,7 +268,7 @@ def _without(bundle: Bundle, graph: Graph) -> Bundle:
 def open_backend(
     bundle: Bundle, graph: Graph, options: SessionOptions, opener: Opener
 ) -> tuple[Backend, dict[str, float]]:
-    """A backend that reproduced the golden outputs, and its largest difference from each.
+    """A backend that reproduced the golden outputs one by one, and its largest difference from each.
 
     Raises:
         BundleSelfTest: It did not.
