@@ -1,6 +1,6 @@
 """Images per second of an audit beside those of its bare session on as many threads, and its memory over time.
 
-    python benchmarks/audit_throughput.py [--images 4000] [--rounds 8] [--jobs 2] [--bundle B]
+    python benchmarks/audit_throughput.py [--images 4000] [--rounds 8] [--whole 50000] [--jobs 2] [--bundle B]
 
 Small JPEG files are made in a temporary folder, each with bytes of its own. They are split over the rounds. In each
 round three contenders take turns in changing order on the same files, each on `--jobs` threads:
@@ -11,8 +11,10 @@ round three contenders take turns in changing order on the same files, each on `
 
 The ratios are paired by round: the median of audit / bare with its 95 % bootstrap interval, of images per second and
 of images per second of processor time, which suffers less from whatever else the machine does. Without a GPU decoding
-and inference share the cores, so that nothing which decodes can come near `bare`. Then one audit goes through all
-files, and the memory of the process (RSS) is read after each tenth. Only figures of one run can be compared.
+and inference share the cores, so that nothing which decodes can come near `bare`.
+
+Then one audit goes through `--whole` files, and the memory of the process (RSS) is read after each tenth. Only
+figures of one run can be compared.
 """
 
 from __future__ import annotations
@@ -138,16 +140,16 @@ def compare(judge: Judge, bare: Bare, folders: Sequence[Path], out: Path, jobs: 
     return result
 
 
-def memory_over_time(judge: Judge, folder: Path, out: Path, count: int, jobs: int) -> list[float]:
-    """MiB of RSS after each tenth of one audit of everything."""
+def one_audit(judge: Judge, folder: Path, out: Path, count: int, jobs: int) -> dict[str, Any]:
+    """Images per second of one long audit, and MiB of RSS after each tenth of it."""
     seen: list[float] = []
 
     def look(rows: int) -> None:
         if rows * 10 // count > len(seen):
             seen.append(round(rss(), 1))
 
-    audit(judge, folder, out, jobs, look)
-    return seen
+    seconds, _ = timed(lambda: audit(judge, folder, out, jobs, look))
+    return {"whole": count, "whole, images/s": round(count / seconds, 1), "rss_mib_by_tenths": seen}
 
 
 def rss() -> float:
@@ -167,14 +169,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         audit(judge, warm, out / "warm", options.jobs)
         bare.go(bare.both, sorted(warm.iterdir()))
         load = os.getloadavg()[0]
+        compared = compare(judge, bare, folders, out, options.jobs)
+        whole = make_images(Path(place) / "whole", options.whole, 1, options.side)[0]
         return {
             "bundle": judge.runtime.digests[0],
             "jobs": options.jobs,
             "images": options.images,
             "rounds": options.rounds,
             "side": options.side,
-            **compare(judge, bare, folders, out, options.jobs),
-            "rss_mib_by_tenths": memory_over_time(judge, folder, out / "all", options.images, options.jobs),
+            **compared,
+            **one_audit(judge, whole, out / "whole", options.whole, options.jobs),
             "load_before_and_after": [round(load, 2), round(os.getloadavg()[0], 2)],
         }
 
@@ -183,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--whole", type=int, default=4000, help="Images of the long audit.")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--side", type=int, default=256, help="Pixels of a side of an image.")
     parser.add_argument("--bundle", type=Path)

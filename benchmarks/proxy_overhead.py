@@ -1,6 +1,6 @@
 """What the proxy costs: latency beside the bare upstream, memory, slow connections, and four times too much load.
 
-    python benchmarks/proxy_overhead.py [--requests 200] [--soak 60] [--slow 1000] [--overload 10] [--loaded NOTE]
+    python benchmarks/proxy_overhead.py [--requests 200] [--soak 60] [--clients 64] [--slow 1000] [--overload 10]
 
 The upstream is a server of this script that answers at once; the gate is the starter. Each of them is a process of
 its own, and asks and answers go through real sockets. The gate has the upper half of the cores for itself, so that no
@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,9 @@ from PIL import Image
 
 from safevlm_runtime.bench.card import machine_card
 from safevlm_runtime.guard.forwarded import data_url_of
-from safevlm_sdk.raster import decode
+from safevlm_runtime.proxy.data_url import decode_data_url
+from safevlm_runtime.proxy.strict_json import dumps, loads
+from safevlm_sdk.raster import decode, raster_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST = 300  # requests of an overload: far more than may wait
@@ -141,6 +143,26 @@ def as_forwarded(data: bytes) -> bytes:
     return json.dumps(request).encode()
 
 
+def parts_ms(data: bytes, count: int) -> dict[str, float]:
+    """Medians of what the gate does with a body beside judging, in this process."""
+    request = loads(data)
+    url = request["messages"][0]["content"][1]["image_url"]["url"]
+    pixels, forwarded = decode(picture_in(data)).frames[0].pixels, loads(as_forwarded(data))
+    work: dict[str, Callable[[], object]] = {
+        "reading its JSON": lambda: loads(data),
+        "reading its base64": lambda: decode_data_url(url, max_bytes=len(data), param="url"),
+        "the judged pixels as PNG in base64": lambda: data_url_of(pixels),
+        "writing JSON": lambda: dumps(forwarded),
+    }
+    found: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(count):
+        for name, go in work.items():
+            start = time.perf_counter()
+            go()
+            found[name].append(1e3 * (time.perf_counter() - start))
+    return {name: round(float(np.median(times)), 2) for name, times in found.items()}
+
+
 def rss_mib(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmRSS:"):
@@ -197,20 +219,41 @@ async def capacity(port: int, data: bytes, count: int) -> float:
         return count // 2 * 2 / (time.perf_counter() - start)
 
 
-async def soak(port: int, pid: int, data: bytes, seconds: float) -> dict[str, Any]:
-    """One request after another for a while, after a warm-up of a fifth of it; memory and descriptors before and
-    after."""
-    async with client_of(port) as client:
-        count, before, end = Counter[int | str](), None, time.monotonic() + seconds
-        while time.monotonic() < end:
-            if before is None and time.monotonic() > end - 0.8 * seconds:
-                before = rss_mib(pid), descriptors(pid)
-            count[(await ask(client, data))[0]] += 1
+def own_picture(number: int) -> tuple[bytes, str]:
+    """(PNG, digest of its raster) of a picture that no other client has."""
+    pixels = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue(), raster_digest(pixels)
+
+
+async def soak(port: int, pid: int, clients: int, seconds: float) -> dict[str, Any]:
+    """Clients that ask for verdicts on pictures of their own for a while; those who are refused come again.
+
+    A verdict on another picture than the client's ends the benchmark. Memory and descriptors are read after a fifth
+    of the time and at the end.
+    """
+    count, begin = Counter[int | str](), time.monotonic()
+    before: list[tuple[float, int]] = []
+
+    async def one(client: httpx.AsyncClient, number: int) -> None:
+        data, digest = own_picture(number)
+        while (now := time.monotonic()) < begin + seconds:
+            if now > begin + seconds / 5 and not before:
+                before.append((rss_mib(pid), descriptors(pid)))
+            answer = await client.post("/v1/check", content=data, headers={"content-type": "image/png"})
+            count[answer.status_code] += 1
+            if answer.status_code == 429:
+                await asyncio.sleep(0.1)
+            elif answer.status_code != 200 or answer.json()["raster_sha256"] != digest:
+                raise RuntimeError(f"client {number} got {answer.status_code} and {answer.text[:200]}")
+
+    async with client_of(port, clients) as client:
+        await asyncio.gather(*(one(client, number) for number in range(clients)))
     after = rss_mib(pid), descriptors(pid)
-    before = before or after
     return {
-        "seconds": seconds, "statuses": statuses(count), "rss_mib_before_after": [before[0], after[0]],
-        "descriptors_before_after": [before[1], after[1]],
+        "clients": clients, "seconds": seconds, "statuses": statuses(count), "verdicts_on_another_picture": 0,
+        "rss_mib_before_after": [before[0][0], after[0]], "descriptors_before_after": [before[0][1], after[1]],
     }  # fmt: skip
 
 
@@ -303,10 +346,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "judging_ms_p50_p95_p99": percentiles(judged),
             "gated_ms_p50_p95_p99": percentiles(gated),
             "added_ms_at_the_median": round((middle - alone) * 1e3, 2),
+            "parts_ms": parts_ms(data, options.requests),
             "added_beyond_judging_ms": round((middle - alone - float(np.median(judged))) * 1e3, 2),
-            "soak": asyncio.run(soak(gate, pid, data, options.soak)),
+            "soak": asyncio.run(soak(gate, pid, options.clients, options.soak)),
             "beside_slow_connections": asyncio.run(beside_slow(gate, data, options.slow, options.requests // 4)),
         }
+        time.sleep(1)  # until the gate has forgotten how much was asked for before
         able = asyncio.run(capacity(gate, data, options.requests))
         loaded = asyncio.run(overload(gate, data, options.overload, 4 * able))
         result |= {"able_per_second": round(able, 2), "overload": loaded}
@@ -322,6 +367,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--soak", type=float, default=60.0)
+    parser.add_argument("--clients", type=int, default=64, help="of the soak")
     parser.add_argument("--slow", type=int, default=1000)
     parser.add_argument("--overload", type=float, default=10.0)
     parser.add_argument("--loaded", default="", help="what else ran on the machine; kept in the result")

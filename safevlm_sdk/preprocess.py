@@ -93,5 +93,6 @@ def preprocess(pixels: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.flo
     table = normalisation_table(spec)
     tensor = np.empty((3, spec.height, spec.width), dtype=np.float32)
     for channel in range(3):
-        np.take(table[channel], cropped[:, :, channel], out=tensor[channel])
+        # With "raise", its default, it would write to a buffer first; no uint8 lies outside of the table.
+        np.take(table[channel], cropped[:, :, channel], out=tensor[channel], mode="clip")
     return tensor

@@ -28,6 +28,7 @@ from safevlm_runtime.bundle.verify import verify_bundle
 from safevlm_runtime.judging.gate import open_gate
 from safevlm_runtime.runtime import Runtime
 from safevlm_sdk import no_telemetry
+from safevlm_sdk.decision import decide
 from safevlm_sdk.errors import (
     BundleError,
     BundleGraph,
@@ -38,7 +39,9 @@ from safevlm_sdk.errors import (
     ProviderError,
 )
 from safevlm_sdk.features import VisionFeatures
-from safevlm_sdk.manifest import GATE, SAFETY_HEAD
+from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, SAFETY_HEAD
+from safevlm_sdk.margins import same
+from safevlm_sdk.preprocess import preprocess
 
 Cases = Callable[[str], Any]
 PICTURES = [pixels for _, pixels in synthetic_images()][:4]
@@ -80,6 +83,47 @@ def test_every_part_has_an_ir_that_was_proven_through_openvino(bundle: Bundle) -
     assert b'type="FakeQuantize"' in bundle.graphs["gate.int8.openvino"]
     assert len(bundle.weights["gate.int8.openvino"]) < len(bundle.graphs["gate.fp32"])
     assert bundle.manifest.identity.checkpoint_digest.encode() in bundle.graphs["gate.fp16.openvino"]
+
+
+@pytest.fixture(scope="module")
+def in_components(case_of: Cases, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same, with tower, projector and head as graphs of their own."""
+    out = tmp_path_factory.mktemp("openvino") / "components"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(proof_images, "examples", list)
+        export_checkpoint(case_of("vit-edge").checkpoint, out, ExportOptions(components=True, openvino=True))
+    return read_bundle(out)
+
+
+def test_components_have_an_ir_each_with_equal_decisions(in_components: Bundle) -> None:
+    found = {graph.role: graph for graph in in_components.manifest.graphs if graph.backend == "openvino"}
+    assert set(found) == {GATE, SAFETY_HEAD, "vision_encoder", "safety_projector", "projected_head"}
+    assert {graph.role: graph.precision for graph in found.values()} == {
+        GATE: "fp16", SAFETY_HEAD: "fp32", "vision_encoder": "fp16", "safety_projector": "fp32", "projected_head": "fp32"
+    }  # fmt: skip
+    for graph in found.values():
+        proof = in_components.manifest.proof.graphs[graph.id]
+        assert (proof.images, proof.flips) == (len(list(synthetic_images())), 0)
+    pixels = np.stack([preprocess(image, in_components.manifest.preprocessing) for image in PICTURES])
+    features = run_ir(in_components, found["vision_encoder"].id, pixel_values=pixels)["features"]
+    projected = run_ir(in_components, found["safety_projector"].id, features=features)["projected"]
+    mask = np.ones(projected.shape[:2], np.bool_)
+    steps = run_ir(in_components, found["projected_head"].id, projected=projected, mask=mask)
+    whole = run_ir(in_components, found[GATE].id, pixel_values=pixels)
+    decided = [
+        [decide(*row, in_components.manifest.rule, in_components.policy) for row in zip(*outputs, strict=True)]
+        for outputs in ([some[name] for name in DECISION_OUTPUTS] for some in (steps, whole))
+    ]
+    assert all(same(one, other) for one, other in zip(*decided, strict=True))
+
+
+def run_ir(bundle: Bundle, id: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    backend = loaded(bundle, id)
+    try:
+        graph = next(graph for graph in bundle.manifest.graphs if graph.id == id)
+        return backend.run(inputs, [output.name for output in graph.outputs])
+    finally:
+        backend.close()
 
 
 def test_equal_graphs_give_equal_bytes(bundle: Bundle) -> None:

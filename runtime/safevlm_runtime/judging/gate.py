@@ -72,7 +72,7 @@ class Gate:
         self.policy = policy
         self.rule = bundle.manifest.rule
         self.provider = backend.provider
-        self._bundle = _without(bundle, graph)
+        self._bundle = _heads_alone(bundle)
         self._graph, self._backend = graph, backend
         self._options, self._opener, self._precision = options, opener, precision
         self._head: tuple[Graph, Backend] | None = None
@@ -256,12 +256,13 @@ def open_gate(
     )
 
 
-def _without(bundle: Bundle, graph: Graph) -> Bundle:
-    """The bundle without what was made into a session, which has a copy of its own; both may be large."""
-    engines = {engine.id: bundle.engines[engine.id] for engine in bundle.manifest.engines if engine.graph != graph.id}
+def _heads_alone(bundle: Bundle) -> Bundle:
+    """The bundle with no graphs but heads, which are opened later: a session has a copy, and graphs may be large."""
+    heads = {graph.id for graph in bundle.manifest.graphs if graph.role == SAFETY_HEAD}
     graphs, weights = (
-        {id: data for id, data in kept.items() if id != graph.id} for kept in (bundle.graphs, bundle.weights)
+        {id: data for id, data in kept.items() if id in heads} for kept in (bundle.graphs, bundle.weights)
     )
+    engines = {one.id: bundle.engines[one.id] for one in bundle.manifest.engines if one.graph in heads}
     return replace(bundle, graphs=graphs, weights=weights, engines=engines)
 
 
