@@ -99,8 +99,12 @@ def test_components_have_an_ir_each_with_equal_decisions(in_components: Bundle) 
     found = {graph.role: graph for graph in in_components.manifest.graphs if graph.backend == "openvino"}
     assert set(found) == {GATE, SAFETY_HEAD, "vision_encoder", "safety_projector", "projected_head"}
     assert {graph.role: graph.precision for graph in found.values()} == {
-        GATE: "fp16", SAFETY_HEAD: "fp32", "vision_encoder": "fp16", "safety_projector": "fp32", "projected_head": "fp32"
-    }  # fmt: skip
+        GATE: "fp16",
+        SAFETY_HEAD: "fp32",
+        "vision_encoder": "fp16",
+        "safety_projector": "fp32",
+        "projected_head": "fp32",
+    }
     for graph in found.values():
         proof = in_components.manifest.proof.graphs[graph.id]
         assert (proof.images, proof.flips) == (len(list(synthetic_images())), 0)

@@ -21,7 +21,6 @@ from safevlm_runtime.judging.tiles import Box
 from safevlm_sdk.decision import Decision, decide, failed
 from safevlm_sdk.errors import (
     BundleGraph,
-    BundleSelfTest,
     EngineError,
     FeaturesMismatch,
     OutputNotFinite,
