@@ -30,6 +30,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8787,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the graph in each process. [all cores, shared among the processes]")
+    ] = None,
     allow_images_from: Annotated[
         list[str] | None, typer.Option(help="A host from which images may be fetched over https; repeat. [none]")
     ] = None,
@@ -71,6 +74,7 @@ def serve(
         host=host,
         port=port,
         workers=workers,
+        threads=threads,
         decision_log=None if log is None else str(log),
         log_errors=log_errors,
     )

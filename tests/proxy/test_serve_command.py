@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from safevlm_runtime.proxy import server
 from safevlm_runtime.proxy.server import listening
 from safevlm_runtime.proxy.settings import Settings
 from safevlm_sdk.command import main
@@ -276,6 +277,22 @@ def test_an_upstream_that_is_no_plain_address_is_refused(upstream):
 @pytest.mark.parametrize("upstream", ["http://a:8000", "http://a:8000/", "http://a:8000/v1", "http://a:8000/v1/"])
 def test_the_upstream_is_taken_with_or_without_v1(upstream):
     assert Settings(upstream=upstream).api == "http://a:8000/v1"
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "cores", "each"),
+    [(1, None, 8, None), (1, 3, 8, 3), (2, None, 8, 4), (3, None, 8, 2), (8, None, 2, 1), (2, 5, 8, 5)],
+)
+def test_the_graphs_of_several_workers_share_the_cores(workers, threads, cores, each):
+    assert Settings(upstream="http://a", workers=workers, threads=threads).threads_of(cores) == each
+
+
+def test_every_worker_gets_its_share(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(server.Runtime, "starter", lambda **options: seen.update(options))
+    monkeypatch.setattr(server, "cores", lambda: 6)
+    server.load(Settings(upstream="http://a", workers=2))
+    assert seen["threads"] == 3
 
 
 def test_the_listening_socket_lets_answers_go_at_once():

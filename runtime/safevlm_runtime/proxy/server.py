@@ -18,7 +18,7 @@ from safevlm_runtime import Runtime
 from safevlm_runtime.judging.observer import Observer
 from safevlm_runtime.proxy.app import make_app
 from safevlm_runtime.proxy.connection import PatientConnection
-from safevlm_runtime.proxy.gateway import Coverage, Gateway, coverage_of, open_gateway
+from safevlm_runtime.proxy.gateway import Coverage, Gateway, cores, coverage_of, open_gateway
 from safevlm_runtime.proxy.reloading import Workers, on_hangup, read_policy_again
 from safevlm_runtime.proxy.remote_images import check_host
 from safevlm_runtime.proxy.settings import Settings
@@ -129,6 +129,7 @@ def load(settings: Settings) -> Runtime:
     options: dict[str, Any] = {
         "policy": settings.policy,
         "provider": settings.provider,
+        "threads": settings.threads_of(cores()),
         "allow_uncalibrated": settings.allow_uncalibrated,
         "isolate_decoding": settings.isolate,
     }

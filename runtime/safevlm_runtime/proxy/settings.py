@@ -64,6 +64,8 @@ class Settings:
         host: To listen on.
         port: To listen on; 0 takes a free one.
         workers: Processes.
+        threads: Of the graph in each process; None for all cores in one process, or an equal share of them in each of
+            several.
         decision_log: File that gets one line per verdict.
         log_errors: What a line that cannot be written does: "block" lets nothing go on, "count" only counts it.
         limits: Of requests.
@@ -82,6 +84,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8787
     workers: int = 1
+    threads: int | None = None
     decision_log: str | None = None
     log_errors: Literal["block", "count"] = "block"
     limits: ProxyLimits = field(default_factory=ProxyLimits)
@@ -94,6 +97,12 @@ class Settings:
             )
         if self.workers < 1 or not 0 <= self.port <= 65535:
             raise OptionError(f"workers is {self.workers} and port {self.port}; give at least 1, and 0 to 65535")
+
+    def threads_of(self, cores: int) -> int | None:
+        """Threads of the graph in each process, on so many cores; None leaves it to the engine, which takes all."""
+        if self.threads is not None or self.workers == 1:
+            return self.threads
+        return max(1, cores // self.workers)
 
     @property
     def api(self) -> str:
