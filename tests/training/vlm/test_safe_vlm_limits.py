@@ -18,7 +18,6 @@ from safevlm_sdk.errors import (
     OptionError,
 )
 from safevlm_training import SafeVLM as PublicSafeVLM
-from safevlm_training.quiet import quiet
 from safevlm_training.vlm.proof_model import proof_model
 from safevlm_training.vlm.safe_vlm import SafeVLM
 from safevlm_training.vlm.tiny import tiny_vlm
@@ -26,22 +25,6 @@ from safevlm_training.vlm.tiny import tiny_vlm
 GREEDY: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False}
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
 ASK = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]}]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model in a folder; for reading."""
-    folder = tmp_path_factory.mktemp("base")
-    with quiet():
-        vlm, processor = tiny_vlm("llava")
-        vlm.save_pretrained(folder)
-        processor.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def model(base: Path) -> SafeVLM:
-    return proof_model(*tiny_vlm("llava"), str(base))
 
 
 def batch_of(model: SafeVLM, *, safety_tokens: bool = True) -> dict[str, Tensor]:

@@ -40,22 +40,6 @@ PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3),
 ASK = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]}]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model in a folder; for reading."""
-    folder = tmp_path_factory.mktemp("base")
-    with quiet():
-        vlm, processor = tiny_vlm("llava")
-        vlm.save_pretrained(folder)
-        processor.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def model(base: Path) -> SafeVLM:
-    return proof_model(*tiny_vlm("llava"), str(base))
-
-
 @pytest.fixture
 def calibration() -> CheckpointCalibration:
     return CheckpointCalibration(
