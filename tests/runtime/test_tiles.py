@@ -17,7 +17,7 @@ from safevlm_runtime.backends.ort_backend import OrtBackend
 from safevlm_runtime.bundle.reader import read_bundle
 from safevlm_runtime.judging.gate import open_gate
 from safevlm_runtime.judging.tiles import scaled_box, tile_boxes
-from safevlm_sdk.errors import ImageTooManyViews
+from safevlm_sdk.errors import BundleSelfTest, ImageTooManyViews
 from safevlm_sdk.features import VisionFeatures
 from safevlm_sdk.manifest import parse_manifest
 from safevlm_sdk.policy import Action
@@ -137,6 +137,22 @@ def marked(maker, tmp_path):
     with Runtime([open_gate(read_bundle(maker.write(tmp_path / "marked")), opener=opener)]) as runtime:
         markers[0].armed = True
         yield runtime, markers[0]
+
+
+class WrongInBatches(Marker):
+    """A backend that is right about one picture at a time alone."""
+
+    def run(self, inputs, outputs):
+        found = self.real.run(inputs, outputs)
+        return found if len(inputs["pixel_values"]) == 1 else found | {"type_logits": found["type_logits"] + 9}
+
+
+def test_a_bundle_of_tiles_proves_its_batches_at_load(maker, tmp_path):
+    maker.tile, maker.overlap, maker.max_views = 32, 8, 17
+    with pytest.raises(BundleSelfTest, match="type_logits differs"):
+        open_gate(
+            read_bundle(maker.write(tmp_path / "tiled")), opener=lambda *args: WrongInBatches(OrtBackend.load(*args))
+        )
 
 
 def places(length, count):

@@ -99,10 +99,9 @@ class Gate:
             OutputShape: An output has another shape or dtype than the manifest states.
             BundleSelfTest: There are several views, and in batches the graph does not reproduce its golden outputs.
         """
-        fixed = fixed_batch(self._graph)
-        if fixed is None and len(tensors) > 1:
-            self._prove_batches()
-        size = fixed or len(tensors)
+        if len(tensors) > 1:
+            self.prove_batches()
+        size = fixed_batch(self._graph) or len(tensors)
         judged: list[Judged] = []
         for at in range(0, len(tensors), size):
             views = tensors[at : at + size]
@@ -135,13 +134,16 @@ class Gate:
             if self._head is not None:
                 self._head[1].close()
 
-    def _prove_batches(self) -> None:
+    def prove_batches(self) -> None:
         """Has the graph prove itself in batches, once, before the first one is run.
 
         At load that would take memory which one image after the other never takes.
+
+        Raises:
+            BundleSelfTest: In batches it does not reproduce its golden outputs.
         """
         with self._batch_lock:
-            if not self._batches_proven:
+            if not self._batches_proven and fixed_batch(self._graph) is None:
                 self_test(self._bundle, self._graph, self._backend, batch=SMALLEST_BATCH)
                 self._batches_proven = True
 
@@ -244,7 +246,7 @@ def open_gate(
     graph = choose_graph(bundle.manifest, GATE, provider, precision)
     if graph is None:
         raise BundleGraph(f"bundle {bundle.manifest.name!r} has no gate graph for {provider}; export it again")
-    return Gate(
+    gate = Gate(
         bundle=bundle,
         policy=bundle.policy if policy is None else policy,
         graph=graph,
@@ -253,6 +255,13 @@ def open_gate(
         opener=opener,
         precision=precision,
     )
+    if bundle.manifest.view_plan.tile is not None:  # its tiles go through the graph in batches
+        try:
+            gate.prove_batches()
+        except BaseException:
+            gate.close()
+            raise
+    return gate
 
 
 def _heads_alone(bundle: Bundle) -> Bundle:
