@@ -3,7 +3,7 @@
     python benchmarks/proxy_workers.py [--workers 1 2] [--rounds 5] [--seconds 8] [--json FILE]
 
 The gate is the starter. Every number of workers has a server of its own, all at the same time, and one is asked at a
-time, by two clients per worker: each asks again as soon as it has its answer, and at once when it is told to come
+time, by two clients per worker: each asks again as soon as it has its answer, or 20 ms after it was told to come
 again. All cores are shared by the gate, the clients and an upstream that answers at once. The graph of one worker
 runs on all cores, those of several on an equal share of them each. Only figures of one run can be compared.
 """
@@ -41,6 +41,8 @@ async def answered(port: int, data: bytes, clients: int, seconds: float) -> floa
                 if status not in (200, 429):
                     raise RuntimeError(f"an answer was {status}")
                 count += status == 200
+                if status == 429:
+                    await asyncio.sleep(0.02)
             return count
 
         start = time.perf_counter()
