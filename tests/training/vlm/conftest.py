@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from safevlm_training.quiet import quiet
 from safevlm_training.vlm.proof_model import proof_model
 from safevlm_training.vlm.safe_vlm import SafeVLM
 from safevlm_training.vlm.tiny import tiny_vlm
@@ -58,21 +57,10 @@ def shape(number: int, *, risky: bool) -> Image.Image:
     return image
 
 
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model in a folder; for reading."""
-    folder = tmp_path_factory.mktemp("base")
-    with quiet():
-        vlm, processor = tiny_vlm("llava")
-        vlm.save_pretrained(folder)
-        processor.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def model(base: Path) -> SafeVLM:
-    """SafeVLM around it, made anew for every test."""
-    return proof_model(*tiny_vlm("llava"), str(base))
+def model(llava: Path) -> SafeVLM:
+    """SafeVLM around a tiny LLaVA, made anew for every test."""
+    return proof_model(*tiny_vlm("llava"), str(llava))
 
 
 @pytest.fixture(scope="session")

@@ -36,8 +36,8 @@ def test_it_is_public() -> None:
     assert PublicSafeVLM is SafeVLM
 
 
-def test_tokens_that_were_never_trained_are_off(base: Path) -> None:
-    model = proof_model(*tiny_vlm("llava"), str(base), llm_tokens_trained=False)
+def test_tokens_that_were_never_trained_are_off(llava: Path) -> None:
+    model = proof_model(*tiny_vlm("llava"), str(llava), llm_tokens_trained=False)
     bare = batch_of(model, safety_tokens=False)
     expected = model.vlm.generate(**bare, **GREEDY)
     assert model.generate_ids(bare, **GREEDY).equal(expected)
@@ -51,13 +51,13 @@ def test_tokens_that_were_never_trained_are_off(base: Path) -> None:
     assert model.vlm.get_decoder().training
 
 
-def test_a_checkpoint_without_a_language_model_has_no_tokens(base: Path) -> None:
-    model = proof_model(*tiny_vlm("llava"), str(base), llm_width=None, llm_tokens_trained=False)
+def test_a_checkpoint_without_a_language_model_has_no_tokens(llava: Path) -> None:
+    model = proof_model(*tiny_vlm("llava"), str(llava), llm_width=None, llm_tokens_trained=False)
     model.train()(**batch_of(model, safety_tokens=False))
     with pytest.raises(OptionError, match="llm_width is null"):
         model(**batch_of(model), safety_tokens=True)
     with pytest.raises(ValueError, match="llm_tokens_trained is true, but llm_width is null"):
-        proof_model(*tiny_vlm("llava"), str(base), llm_width=None)
+        proof_model(*tiny_vlm("llava"), str(llava), llm_width=None)
 
 
 def test_a_pass_without_images(model: SafeVLM) -> None:
@@ -110,10 +110,10 @@ def test_features_of_something_else_are_refused(model: SafeVLM, change: dict[str
         model.vision_features(batch_of(model), [PICTURE, PICTURE])
 
 
-def test_a_convolutional_projector_keeps_to_its_grid(base: Path) -> None:
-    fitting = proof_model(*tiny_vlm("llava"), str(base), projector="c_abstractor", grid=(4, 4))
+def test_a_convolutional_projector_keeps_to_its_grid(llava: Path) -> None:
+    fitting = proof_model(*tiny_vlm("llava"), str(llava), projector="c_abstractor", grid=(4, 4))
     assert fitting.judge(batch_of(fitting)) is not None
-    other = proof_model(*tiny_vlm("llava"), str(base), projector="c_abstractor", grid=(2, 8))
+    other = proof_model(*tiny_vlm("llava"), str(llava), projector="c_abstractor", grid=(2, 8))
     with pytest.raises(FeaturesMismatch, match=r"\[\(4, 4\)\], but the c_abstractor projector works on \(2, 8\)"):
         other.judge(batch_of(other))
 

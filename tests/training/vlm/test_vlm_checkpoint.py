@@ -102,11 +102,13 @@ def test_damaged_checkpoints_are_refused(
         SafeVLM.from_pretrained(tmp_path)
 
 
-def test_another_base_model_is_refused_by_name(model: SafeVLM, base: Path, tmp_path: Path) -> None:
+def test_another_base_model_is_refused_by_name(model: SafeVLM, llava: Path, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     same = SafeVLM.from_pretrained(tmp_path, vlm=tiny_vlm("llava")[0])
     assert same(**batch_of(model)).logits.equal(model(**batch_of(model)).logits)
-    with pytest.raises(CheckpointError, match=rf"base model {base}: the vision tower here has digest .*trained with"):
+    with pytest.raises(
+        CheckpointError, match=rf"base model {llava}: the vision tower here has digest .*trained with"
+    ):
         SafeVLM.from_pretrained(tmp_path, vlm=tiny_vlm("llava", seed=1)[0])
     narrow = msgspec.structs.replace(model.config, llm_width=7)
     model.safety.config = narrow
@@ -145,10 +147,10 @@ def test_another_language_model_behind_the_same_tower_is_refused(model: SafeVLM,
 
 
 def test_calibration_keeps_adapters_and_processor(
-    base: Path, calibration: CheckpointCalibration, tmp_path: Path
+    llava: Path, calibration: CheckpointCalibration, tmp_path: Path
 ) -> None:
-    _, _, view = describe_tower(str(base), "hidden:-2")
-    model = proof_model(*tiny_vlm("llava"), str(base), grid=(4, 4), preprocessing=view)
+    _, _, view = describe_tower(str(llava), "hidden:-2")
+    model = proof_model(*tiny_vlm("llava"), str(llava), grid=(4, 4), preprocessing=view)
     model.add_lora(r=2)
     model.save_pretrained(tmp_path / "old", calibration=calibration)
     (tmp_path / "safe").mkdir()
