@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from paired import median_interval, percentiles, turn
-from proxy_overhead import GATE, free_port, process
+from proxy_world import GATE, free_port, process
 
 from safevlm_runtime.bench.subject import ENGINE_SECONDS
 from safevlm_runtime.guard.engines.openai_engine import OpenAIEngine

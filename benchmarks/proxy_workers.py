@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from paired import median_interval, turn
-from proxy_overhead import GATE, UPSTREAM, ask, body, client_of, free_port, process
+from proxy_world import GATE, UPSTREAM, ask, body, client_of, free_port, process
 
 from safevlm_runtime.bench.card import machine_card
 

@@ -16,12 +16,15 @@ from safevlm_runtime.proxy.settings import ProxyLimits
 from safevlm_sdk.errors import Overloaded
 
 
-class NoMeter:
+class Counting:
+    def __init__(self):
+        self.running = 0
+
     def waiting(self, change):
         pass
 
     def judging(self, change):
-        pass
+        self.running += change
 
 
 class Clock:
@@ -43,8 +46,13 @@ def clock():
 
 
 @pytest.fixture
-def admission(clock):
-    found = Admission(running=2, waiting=8, burst_seconds=0.25, meter=NoMeter(), clock=clock)
+def meter():
+    return Counting()
+
+
+@pytest.fixture
+def admission(clock, meter):
+    found = Admission(running=2, waiting=8, burst_seconds=0.25, meter=meter, clock=clock)
     yield found
     found.close()
 
@@ -112,12 +120,12 @@ def test_so_many_are_taken_on_as_the_time_of_a_job_allows(admission, clock, job_
     asyncio.run(run())
 
 
-def test_under_lasting_overload_one_may_wait_for_half_a_job(admission, clock):
+def test_under_lasting_overload_one_may_wait_for_half_a_job(admission, clock, meter):
     async def run():
         await admission.run(lambda: clock.take(1.0))
         hold = threading.Event()
         jobs = await fill(admission, 2, hold)
-        while len(admission._begun) < 2:
+        while meter.running < 2:
             await asyncio.sleep(0.001)
         try:
             clock.take(0.45)

@@ -37,3 +37,15 @@ def test_the_message_names_the_key_without_its_control_characters():
     with pytest.raises(BadRequest, match=r"'a\\x1b\[31m\\n'") as caught:
         loads(b'{"a\\u001b[31m\\n":1,"a\\u001b[31m\\n":2}')
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_not_finite_is_never_written(number):
+    with pytest.raises(ValueError, match="not finite"):
+        dumps({"a": [{"score": number}]})
+
+
+@pytest.mark.parametrize("value", [b"bytes", {"set"}, object()])
+def test_what_json_has_no_value_for_is_never_written(value):
+    with pytest.raises(TypeError, match="no value of JSON"):
+        dumps({"a": (value,)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -90,7 +91,7 @@ class Admission:
         self._workers = running
         self._burst_seconds = burst_seconds
         self._job_seconds: float | None = None
-        self._begun: dict[object, float] = {}
+        self._begun: dict[int, float] = {}  # thread to when its job began
         self._pool = ThreadPoolExecutor(running, thread_name_prefix="safevlm-judge")
         self._most = running + waiting
         self._open = 0
@@ -132,18 +133,18 @@ class Admission:
         """
         self._check()
         gone = False
-        token, taken = object(), list[float]()
+        taken: list[float] = []
 
         def begin() -> Result | None:
             self._meter.waiting(-1)
             if gone:
                 return None
+            self._begun[threading.get_ident()] = start = self._clock()
             self._meter.judging(1)
-            self._begun[token] = start = self._clock()
             try:
                 return job()
             finally:
-                del self._begun[token]
+                del self._begun[threading.get_ident()]
                 taken.append(self._clock() - start)
                 self._meter.judging(-1)
 

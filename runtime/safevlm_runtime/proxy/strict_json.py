@@ -42,14 +42,33 @@ def loads(data: bytes | bytearray) -> Any:
 def dumps(value: Any) -> bytes:
     """The one serialisation that is forwarded: UTF-8, no blanks, keys in their order.
 
-    A number that is not finite would become null; `loads` lets none in.
+    Raises:
+        ValueError: A number is not finite.
+        TypeError: There is something that JSON has no value for.
     """
+    _require_json(value)
     return msgspec.json.encode(value)
 
 
 def shown(text: str) -> str:
     """A stranger's text, short and without control characters, for a message."""
     return ascii(text if len(text) <= 64 else text[:61] + "...")
+
+
+def _require_json(value: Any) -> None:
+    """Refuses what msgspec would quietly write as null, or as a string."""
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            rest += one.values()
+        elif isinstance(one, (list, tuple)):
+            rest += one
+        elif isinstance(one, float):
+            if not math.isfinite(one):
+                raise ValueError("a number is not finite")
+        elif not isinstance(one, (str, int, type(None))):
+            raise TypeError(f"a {type(one).__name__} is no value of JSON")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
