@@ -3,11 +3,13 @@
     python benchmarks/audit_throughput.py [--images 4000] [--rounds 8] [--whole 50000] [--jobs 2] [--bundle B]
 
 Small JPEG files are made in a temporary folder, each with bytes of its own. They are split over the rounds. In each
-round three contenders take turns in changing order on the same files, each on `--jobs` threads:
+round four contenders take turns in changing order on the same files, each on `--jobs` threads:
 
 - audit: `run_audit`, from the files to verdicts.jsonl and verdicts.parquet, without loading the bundle;
 - bare with decoding: Pillow decodes, the bundle's preprocessing, `InferenceSession.run`, and nothing is kept;
-- bare: `InferenceSession.run` alone, on tensors that were prepared before.
+- bare: `InferenceSession.run` alone, on tensors that were prepared before, one thread per image;
+- bare, one by one: the same, but one image after another with all threads within the graph, which is what ONNX
+  Runtime does when it is told nothing.
 
 The ratios are paired by round: the median of audit / bare with its 95 % bootstrap interval, of images per second and
 of images per second of processor time, which suffers less from whatever else the machine does. Without a GPU decoding
@@ -68,15 +70,15 @@ def make_images(folder: Path, count: int, rounds: int, side: int) -> list[Path]:
 
 
 class Bare:
-    """A bundle's gate graph without anything around it, shared by threads."""
+    """A bundle's gate graph without anything around it: `jobs` images at a time, each on `threads` threads."""
 
-    def __init__(self, path: Path, jobs: int) -> None:
+    def __init__(self, path: Path, jobs: int, threads: int) -> None:
         bundle = read_bundle(path)
         graph = choose_graph(bundle.manifest, GATE, CPU, None)
         if graph is None:
             raise SystemExit(f"bundle {path} has no gate graph for ONNX Runtime; export it with --onnx")
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = 1
+        settings.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(bundle.graphs[graph.id], settings, providers=[CPU])
         self._wanted = [
             node.name for node in self._session.get_outputs() if node.name in (*DECISION_OUTPUTS, "attention")
@@ -111,9 +113,11 @@ def timed(work: Callable[[], None]) -> tuple[float, float]:
     return perf_counter() - start, process_time() - used
 
 
-def compare(judge: Judge, bare: Bare, folders: Sequence[Path], out: Path, jobs: int) -> dict[str, Any]:
+def compare(
+    judge: Judge, bare: Bare, one_by_one: Bare, folders: Sequence[Path], out: Path, jobs: int
+) -> dict[str, Any]:
     """Images per second and processor time of each contender, and the ratios."""
-    names = ("audit", "bare with decoding", "bare")
+    names = ("audit", "bare with decoding", "bare", "bare, one by one")
     times = np.zeros((len(names), len(folders), 2))
     images = len(list(folders[0].iterdir()))
     for number, folder in enumerate(folders):
@@ -124,6 +128,7 @@ def compare(judge: Judge, bare: Bare, folders: Sequence[Path], out: Path, jobs: 
             partial(audit, judge, folder, out / f"{number}", jobs),
             partial(bare.go, bare.both, files),
             partial(bare.go, bare.infer, again),
+            partial(one_by_one.go, one_by_one.infer, again),
         )
         for index in turn(len(contenders), number):
             times[index, number] = timed(contenders[index])
@@ -133,7 +138,7 @@ def compare(judge: Judge, bare: Bare, folders: Sequence[Path], out: Path, jobs: 
             "images/s": round(float(images / clock), 1),
             "processor ms/image": round(float(used / images * 1e3), 2),
         }
-    for other in (1, 2):
+    for other in range(1, len(names)):
         for kind, what in enumerate(("images/s", "images per processor second")):
             found = median_interval(times[other, :, kind] / times[0, :, kind])
             result[f"audit / {names[other]}, {what}"] = [round(value, 3) for value in found]
@@ -164,12 +169,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place, Judge.load(settings) as judge:
         folder, out = Path(place) / "images", Path(place) / "out"
         folders = make_images(folder, options.images, options.rounds, options.side)
-        bare = Bare(bundle, options.jobs)
+        bare, one_by_one = Bare(bundle, options.jobs, 1), Bare(bundle, 1, options.jobs)
         warm = make_images(Path(place) / "warm", 2 * KINDS, 1, options.side)[0]
         audit(judge, warm, out / "warm", options.jobs)
-        bare.go(bare.both, sorted(warm.iterdir()))
+        for contender in (bare, one_by_one):
+            contender.go(contender.both, sorted(warm.iterdir()))
         load = os.getloadavg()[0]
-        compared = compare(judge, bare, folders, out, options.jobs)
+        compared = compare(judge, bare, one_by_one, folders, out, options.jobs)
         whole = make_images(Path(place) / "whole", options.whole, 1, options.side)[0]
         return {
             "bundle": judge.runtime.digests[0],

@@ -29,12 +29,16 @@ import torch
 from fault_world import PICTURE, CellBroken, Hangs, Lie, Outputs, World, demand
 
 from safevlm_runtime import Runtime
+from safevlm_runtime.audit import Judge, JudgeSettings
+from safevlm_runtime.audit.item import File, Item
 from safevlm_runtime.judging import checker
 from safevlm_runtime.proxy.app import Application, make_app
 from safevlm_runtime.proxy.gateway import coverage_of, open_gateway
 from safevlm_runtime.proxy.server import shared
 from safevlm_runtime.proxy.settings import Settings
+from safevlm_sdk.actions import Action
 from safevlm_sdk.errors import SafeVLMError
+from safevlm_sdk.policy import load_policy
 from safevlm_sdk.raster.child_process import ChildProcess
 
 
@@ -64,6 +68,22 @@ class Sdk:
         before = self.world.upstream.heard
         verdict = runtime.check(image)
         return Outcome(allowed=verdict.allowed, error=verdict.error, heard=self.world.upstream.heard - before)
+
+
+class Audited(Sdk):
+    """A row of an audit."""
+
+    def start(self, bundle: Path, policy: str | None) -> None:
+        chosen = None if policy is None else load_policy(policy)
+        Judge.load(JudgeSettings(bundles=(str(bundle),), digests=None, policy=chosen)).close()
+
+    def ask(self, runtime: Runtime, image: bytes) -> Outcome:
+        path, before = self.world.folder / "item.png", self.world.upstream.heard
+        path.write_bytes(image)
+        judge = Judge(JudgeSettings(bundles=(), digests=None), runtime, None)
+        row = judge.row(Item(name="item.png", source="", reference=File(str(path))))
+        heard = self.world.upstream.heard - before
+        return Outcome(allowed=row.action is Action.ALLOW, error=row.error, heard=heard)
 
 
 class Guarded(Sdk):
@@ -163,7 +183,7 @@ class Proxy(Http):
 
 
 WAYS: dict[str, type[Sdk]] = {
-    "sdk": Sdk, "guard": Guarded, "transformers": InProcess, "proxy": Proxy, "http": Http,
+    "sdk": Sdk, "audit": Audited, "guard": Guarded, "transformers": InProcess, "proxy": Proxy, "http": Http,
 }  # fmt: skip
 
 
