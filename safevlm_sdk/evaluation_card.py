@@ -14,6 +14,7 @@ from safevlm_sdk.evaluation_record import (
     SourceRow,
     Tally,
 )
+from safevlm_sdk.policy import default_policy_text, parse_policy
 from safevlm_sdk.taxonomy import SAFE
 
 HEADING = "## Evaluation on images that trained nothing"
@@ -69,9 +70,11 @@ def _escape(character: str) -> str:
 
 
 def _terms(record: EvaluationRecord) -> str:
+    default = record.policy == parse_policy(default_policy_text()).digest
+    policy = "the default policy" if default else "the policy of the digest below, which is not the default one"
     return (
         f"Measured with `safevlm eval` on {record.images} images in {record.groups} groups of like images, at the "
-        "shipped thresholds and under the default policy. In brackets: two-sided 95 % intervals. That no model was "
+        f"shipped thresholds and under {policy}. In brackets: two-sided 95 % intervals. That no model was "
         "trained on these images is the word of whoever chose them.\n\n"
         f"Checkpoint `{record.checkpoint}`, images `{record.data}`, policy `{record.policy}`."
     )

@@ -14,6 +14,7 @@ from rich.text import Text
 from safevlm_sdk.command.extras import needs
 from safevlm_sdk.command.printing import console, printable
 from safevlm_sdk.errors import OptionError
+from safevlm_sdk.policy import load_policy
 
 FAILED = 1
 
@@ -90,8 +91,8 @@ def evaluate(
     needs("train", "torch", "transformers", "safetensors", "scipy", "sklearn")
     if transfer_to and not (robustness and attacked):
         raise OptionError("--transfer-to says who judges attacked images; it goes with --robustness")
-    if card and policy is not None:
-        raise OptionError("--card tells what the default policy decides; leave --policy out, or --card")
+    if card and policy is not None and _sets_thresholds(policy):
+        raise OptionError("--card tells what the shipped thresholds do; leave those of the policy out, or --card")
     report_module = import_module("safevlm_training.evaluation.report")
     publishing = import_module("safevlm_training.evaluation.publishing")
     if card:
@@ -127,6 +128,11 @@ def evaluate(
         typer.echo(f"card: {printable(str(written))}", err=True)
     lost = found.failed + (0 if language is None else language.failed)
     raise typer.Exit(FAILED if lost else 0)
+
+
+def _sets_thresholds(path: Path) -> bool:
+    policy = load_policy(path)
+    return bool(policy.thresholds) or policy.any_threshold is not None
 
 
 def _ask(checkpoint: Path, found: Any, plan: Mapping[str, Any], out: Path | None) -> Any:

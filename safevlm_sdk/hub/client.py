@@ -111,11 +111,11 @@ class Hub:
         """Resolves a revision to its commit, and lists what that holds.
 
         Raises:
-            OptionError: The id is not of the form owner/name.
+            OptionError: The id is not of the form owner/name, or the revision is empty.
             HubError: The hub is not there, does not let in, or does not know it; each has its own class.
         """
-        _require_repository(repository)
-        wanted = revision or MAIN
+        _require_named(repository, revision)
+        wanted = MAIN if revision is None else revision
         with telling(f"{repository}@{wanted}"):
             found = self._api.model_info(repository, revision=wanted, files_metadata=True)
         commit = found.sha or ""
@@ -186,7 +186,7 @@ class Hub:
             HubContent: The branch holds such files, or the repository is public and must not be, or the reverse.
             HubError: The hub does not take it.
         """
-        _require_repository(target.repository)
+        _require_named(target.repository, target.revision)
         with telling(target.repository):
             self._api.create_repo(target.repository, private=target.private, exist_ok=True)
             if target.revision is not None:
@@ -209,9 +209,11 @@ class Hub:
         return Pushed(repository=target.repository, commit=made.oid, address=made.commit_url)
 
 
-def _require_repository(repository: str) -> None:
+def _require_named(repository: str, revision: str | None) -> None:
     if not is_repository(repository):
         raise OptionError(f"{repository!a}: is no repository of the hub; give its id as owner/name")
+    if revision is not None and not revision.strip():  # as of a variable that is not set: it is no wish for main
+        raise OptionError(f"{repository}: the revision is empty; name a branch, tag or commit, or leave it out")
 
 
 def _check_privacy(target: Target, there: Listing) -> None:

@@ -230,6 +230,16 @@ def test_a_hub_that_names_another_commit_is_none(hub: Any, bundle: Path, tmp_pat
         pull_bundle(NAME, tmp_path / "out", revision=asked)
 
 
+@pytest.mark.parametrize("revision", ["", " "])
+def test_an_empty_revision_is_not_taken_for_main(hub: Any, bundle: Path, tmp_path: Path, revision: str) -> None:
+    hub.hold_folder(NAME, bundle)
+    with pytest.raises(OptionError, match="the revision is empty"):
+        pull_bundle(NAME, tmp_path / "out", revision=revision)
+    with pytest.raises(OptionError, match="the revision is empty"):
+        push_bundle(bundle, Target(repository=NAME, revision=revision))
+    assert hub.requests == []
+
+
 def test_a_key_that_signed_nothing(hub: Any, bundle: Path, tmp_path: Path) -> None:
     from safevlm_runtime.bundle.signature import KeySigner
 

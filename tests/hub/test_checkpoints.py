@@ -195,6 +195,10 @@ def test_a_folder_needs_no_hub(hub: Any, tmp_path: Path) -> None:
     assert find_checkpoint(STARTER) == STARTER
     with pytest.raises(CheckpointError, match="is pinned; get that one"):
         find_checkpoint(STARTER, digest="sha256:" + "0" * 64)
+    with pytest.raises(CheckpointError, match="is pinned; get that one"):
+        find_checkpoint(STARTER, digest="sha256:…")
+    with pytest.raises(CheckpointError, match="is a folder, which has no revision 'v1'"):
+        find_checkpoint(STARTER, revision="v1")
     with pytest.raises(CheckpointError, match="no checkpoint folder, and no Hugging Face id"):
         SafeVLM.from_pretrained("/nowhere/at/all")
     (tmp_path / "config.json").write_text("{}")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
+import gc
 import socket
 import threading
 import time
+import weakref
 
 import httpx
 import pytest
 
 from safevlm_runtime.proxy.admission import Admission, expected_wait, judged_at_once, smoothed
 from safevlm_runtime.proxy.settings import ProxyLimits
-from safevlm_sdk.errors import Overloaded
+from safevlm_sdk.errors import EngineUnavailable, Overloaded
 
 
 class Counting:
@@ -237,3 +240,49 @@ def test_an_overloaded_gate_refuses_before_the_body_is_there(make_proxy, picture
             thread.join(20)
     assert answer.startswith(b"HTTP/1.1 429 ")
     assert b"\r\nretry-after: 1\r\n" in answer
+
+
+def test_a_thread_that_cannot_be_started_takes_no_place_for_ever(clock, meter, monkeypatch):
+    async def run():
+        admission, done = Admission(running=1, waiting=1, burst_seconds=0.25, meter=meter, clock=clock), []
+
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            for _ in range(3):
+                with pytest.raises(EngineUnavailable):
+                    await admission.run(lambda: done.append("a job of nobody"))
+        assert admission.open == 0
+        assert await admission.run(lambda: "judged") == "judged"
+        assert done == []
+        admission.close()
+
+    asyncio.run(run())
+
+
+def test_what_a_job_holds_is_let_go_once_its_caller_has_gone(admission):
+    class Body(bytearray):
+        """A body that can be watched."""
+
+    async def run():
+        hold, body = threading.Event(), Body(b"large")
+        left = weakref.ref(body)
+        first = await fill(admission, 2, hold)
+        waits = asyncio.ensure_future(admission.run(functools.partial(len, body)))
+        del body
+        await asyncio.sleep(0)
+        assert left() is not None
+        waits.cancel()
+        await asyncio.gather(waits, return_exceptions=True)
+        del waits
+        for _ in range(5):  # what is left to do for a cancelled task
+            await asyncio.sleep(0)
+        gc.collect()
+        kept = left() is not None, admission.open
+        hold.set()
+        await asyncio.gather(*first)
+        assert kept == (False, 3)
+
+    asyncio.run(run())

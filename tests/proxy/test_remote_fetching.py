@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import datetime
 import functools
 import ssl
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from safevlm_runtime.proxy.remote_images import RemoteImages
+from safevlm_runtime.proxy.settings import ProxyLimits
 from safevlm_sdk.errors import (
     ImageTooLarge,
     RemoteImageError,
@@ -40,7 +43,7 @@ class Images(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, image, chain):
-        self.image, self.asked = image, []
+        self.image, self.asked, self.waiting = image, [], threading.Event()
         super().__init__(("127.0.0.1", 0), ImagesHandler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(chain)
@@ -57,7 +60,9 @@ class ImagesHandler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.asked.append((self.headers["host"], self.path))
-        if self.path == "/redirect":
+        if self.path == "/redirect-later":
+            self.server.waiting.wait(20)
+        if self.path.startswith("/redirect"):
             self.send_response(302)
             self.send_header("location", "/a.png")
             self.send_header("content-length", "0")
@@ -65,8 +70,10 @@ class ImagesHandler(BaseHTTPRequestHandler):
         elif self.path == "/slow":
             self.send_response(200)
             self.end_headers()
+            self.server.waiting.set()
             self.connection.settimeout(20)
-            self.connection.recv(1)
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                self.connection.recv(1)
         else:
             self.send_response(200)
             if self.path == "/gzip":
@@ -149,14 +156,14 @@ def test_redirects_compression_and_slowness_are_errors(images, remote, path):
             hosts=made.hosts, resolve=made.resolve, allows=made.allows, port=made.port, tls=made.tls, seconds=0.3
         )
     with pytest.raises(RemoteImageError) as caught:
-        asyncio.run(made.fetch(f"https://{HOST}{path}", "x"))
+        asyncio.run(made.fetch(f"https://{HOST}{path}", "x", [].append))
     assert caught.value.code == "remote_image_failed"
     assert len(images.asked) <= 2
 
 
 def test_an_image_of_too_many_bytes_is_not_read_to_its_end(images, remote):
     with pytest.raises(ImageTooLarge) as found:
-        asyncio.run(remote[0].fetch(f"https://{HOST}/big", "input[3].image_url"))
+        asyncio.run(remote[0].fetch(f"https://{HOST}/big", "input[3].image_url", [].append))
     assert (found.value.code, found.value.param) == ("image_too_large", "input[3].image_url")
 
 
@@ -164,5 +171,35 @@ def test_another_certificate_is_not_trusted(images, remote):
     made = remote[0]
     doubtful = RemoteImages(hosts=made.hosts, resolve=made.resolve, allows=made.allows, port=made.port)
     with pytest.raises(RemoteImageError, match="could not be fetched"):
-        asyncio.run(doubtful.fetch(f"https://{HOST}/a.png", "x"))
+        asyncio.run(doubtful.fetch(f"https://{HOST}/a.png", "x", [].append))
     assert (HOST, "/a.png") not in images.asked
+
+
+def asked_for(*paths):
+    return [{"type": "image_url", "image_url": {"url": f"https://{HOST}{path}"}} for path in paths]
+
+
+def test_the_bytes_that_are_fetched_count_as_the_requests(make_proxy, spy, images, remote):
+    limits = ProxyLimits(buffered_bytes=6000)
+    made = dataclasses.replace(remote[0], resolve=answers(["127.0.0.1"])[0], max_bytes=5000)
+    proxy = make_proxy(remote=made, limits=limits)
+    assert "x-safevlm-error" in proxy.chat(asked_for("/big")).headers  # it is fetched, and no image
+    answer = proxy.chat(asked_for("/big", "/big"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+    assert proxy.gateway.buffered.held == 0
+    assert spy.data == b""
+
+
+def test_an_image_that_cannot_be_fetched_ends_the_fetching_of_the_others(make_proxy, images, remote):
+    images.waiting.clear()
+    proxy = make_proxy(remote=dataclasses.replace(remote[0], resolve=answers(["127.0.0.1"])[0], seconds=60.0))
+
+    async def fetching():
+        return [
+            name for name in (str(task.get_coro()) for task in asyncio.all_tasks()) if "Completions._fetched" in name
+        ]
+
+    answer = proxy.chat(asked_for("/slow", "/redirect-later"))
+    assert answer.json()["error"]["code"] == "remote_image_failed"
+    loop = proxy._server.servers[0].get_loop()
+    assert asyncio.run_coroutine_threadsafe(fetching(), loop).result(60) == []

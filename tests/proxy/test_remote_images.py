@@ -204,7 +204,7 @@ def test_a_name_that_leads_inside_is_refused_whatever_else_it_leads_to(canary, a
     resolve, asked = answers(addresses)
     remote = RemoteImages(hosts=frozenset({HOST}), port=canary.port, resolve=resolve)
     with pytest.raises(RemoteImageAddress):
-        asyncio.run(remote.fetch(f"https://{HOST}/a.png", "x"))
+        asyncio.run(remote.fetch(f"https://{HOST}/a.png", "x", [].append))
     assert asked == [HOST]
     assert canary.connections == 0
 

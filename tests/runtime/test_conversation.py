@@ -142,6 +142,11 @@ def test_parts_that_are_not_known_are_refused(part):
         Message(role="user", parts=(), tool_call_id="1"),
         Message(role="user", parts=(), tool_calls=(ToolCall(id="1", name="f", arguments="{}"),)),
         Message(role="assistant", parts=(), tool_calls=(CALL,)),
+        Message(role="assistant", parts=(), tool_calls=(ToolCall(id="1", name="f", arguments={"image": URL}),)),
+        Message(role="assistant", parts=(), tool_calls=None),
+        Message(role="tool", parts=(), tool_call_id={"url": URL}),
+        Message(role="user", parts=None),
+        Message(role="user", parts="text"),
     ],
 )
 def test_messages_that_are_not_known_are_refused(message):

@@ -153,6 +153,26 @@ def test_failures_are_never_kept_and_a_closed_runtime_answers_nothing(cached, pa
         assert (verdict.error, verdict.action) == ("engine_failed", Action.BLOCK)
 
 
+def test_what_a_gate_that_only_observes_failed_to_judge_is_not_kept(maker, tmp_path, paint):
+    backends = []
+
+    def opener(*args):
+        backends.append(Counted(OrtBackend.load(*args)))
+        return backends[-1]
+
+    gates = []
+    for name, policy in (("acts", maker.policy), ("observes", b'mode = "observe"\n' + maker.policy)):
+        maker.policy = policy
+        gates.append(open_gate(read_bundle(maker.write(tmp_path / name)), opener=opener))
+    with Runtime(gates, cache_entries=8) as runtime:
+        backends[1].broken = True
+        runtime.check(paint(*BLUE))
+        backends[1].broken = False
+        verdict = runtime.check(paint(*BLUE))
+        assert (verdict.cached, verdict.error, verdict.action) == (False, None, Action.BLOCK)
+        assert runtime.check(paint(*BLUE)).cached
+
+
 def test_nobody_can_change_what_is_kept(cached, paint):
     runtime, _ = cached(8)
     first = runtime.check(paint(*GREEN))

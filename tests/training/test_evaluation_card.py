@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from safevlm_sdk.card_header import with_model_index
 from safevlm_sdk.command.app import app
-from safevlm_sdk.errors import CheckpointError
+from safevlm_sdk.errors import CheckpointError, PolicyError
 from safevlm_sdk.evaluation_card import HEADING, evaluation_section
 from safevlm_sdk.evaluation_record import evaluation_bytes, parse_evaluation
+from safevlm_sdk.policy import load_policy
 from safevlm_training.card import TITLE
 from safevlm_training.checkpoint import (
     CALIBRATION_FILE,
@@ -31,6 +32,9 @@ from safevlm_training.evaluation.hardening import Hardened
 from safevlm_training.evaluation.publishing import publish_evaluation
 from safevlm_training.evaluation.summary import summarise
 from safevlm_training.training_card import training_card
+
+POLICY = 'schema = 1\nname = "mine"\nuncovered = "allow"\non_error = "block"\n'
+ACTIONS = '[actions.privacy]\nlow = "caution"\nmedium = "block"\nhigh = "block"\n'
 
 
 @pytest.fixture
@@ -175,8 +179,29 @@ def test_a_card_that_cannot_be_written_stops_before_work(own: Path, tmp_path: Pa
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, CheckpointError)
     assert "was it written by another version?" in str(done.exception)
-    done = CliRunner().invoke(app, [*command, "--policy", "mine.toml"])
-    assert "leave --policy out" in str(done.exception)
+    (tmp_path / "mine.toml").write_text(POLICY + "any_threshold = 0.5\n" + ACTIONS)
+    done = CliRunner().invoke(app, [*command, "--policy", f"{tmp_path}/mine.toml"])
+    assert "leave those of the policy out" in str(done.exception)
+
+
+def test_the_card_says_that_another_policy_was_measured(own: Path, eval_world: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(POLICY + ACTIONS)
+    options = ["--data", f"safe={eval_world}/photos", "--resamples", "100", "--json", "--card"]
+    done = CliRunner().invoke(app, ["eval", str(own), *options, "--policy", f"{tmp_path}/mine.toml"])
+    assert done.exit_code == 0, done.output
+    record, card = load_evaluation(own), (own / "README.md").read_text(encoding="utf-8")
+    assert record is not None
+    assert record.policy == load_policy(tmp_path / "mine.toml").digest
+    assert "under the policy of the digest below, which is not the default one" in card
+    assert f"policy `{record.policy}`" in card
+
+
+def test_a_policy_that_wants_nothing_of_it_is_refused(own: Path, eval_world: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(POLICY + ACTIONS.replace("privacy", "fairness"))
+    options = ["--data", f"safe={eval_world}/photos", "--policy", f"{tmp_path}/mine.toml"]
+    done = CliRunner().invoke(app, ["eval", str(own), *options])
+    assert isinstance(done.exception, PolicyError)
+    assert "nothing would be judged: the checkpoint covers privacy" in str(done.exception)
 
 
 def test_the_command_writes_the_card(own: Path, eval_world: Path) -> None:

@@ -6,7 +6,6 @@ all, is refused before anything is downloaded. What was downloaded stays in hugg
 
 from __future__ import annotations
 
-import hmac
 import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -39,21 +38,25 @@ def find_checkpoint(path: str | Path, *, revision: str | None = None, digest: st
 
     Args:
         path: A folder, or an id as "owner/name".
-        revision: Of the repository; None: main.
+        revision: Of the repository; None: main. A folder has none.
         digest: What `checkpoint_digest` must say of it.
 
     Raises:
-        CheckpointError: It is neither, or has another digest.
+        CheckpointError: It is neither, is a folder though a revision is named, or has another digest.
         HubError: The hub does not give it; `HubContent`: the repository holds more than a checkpoint.
     """
     if Path(path).is_dir():
+        if revision is not None:
+            raise CheckpointError(
+                f"{path}: is a folder, which has no revision {revision!a}; leave it out, or pin the folder's digest"
+            )
         folder = Path(path)
     elif is_repository(str(path)):
         with quiet():
             folder = _downloaded(Hub(), str(path), revision)
     else:
         raise CheckpointError(f"{path}: no checkpoint folder, and no Hugging Face id of the form owner/name")
-    if digest is not None and not hmac.compare_digest(found := checkpoint_digest(folder), digest):
+    if digest is not None and (found := checkpoint_digest(folder)) != digest:
         raise CheckpointError(f"{path}: the checkpoint's digest is {found}, but {digest} is pinned; get that one")
     return folder
 

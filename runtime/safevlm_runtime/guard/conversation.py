@@ -91,13 +91,26 @@ def _own_message(given: Message, where: str) -> Message:
     """A message value, whose fields may hold anything."""
     if given.role not in ROLES:
         raise ConversationError(f"{where}.role is not one of {', '.join(ROLES)}; nothing else is passed on")
-    calls = tuple(given.tool_calls)
+    calls = _list(given.tool_calls, f"{where}.tool_calls")
     if (calls and given.role != "assistant") or not all(type(call) is ToolCall for call in calls):
         raise ConversationError(f"{where}.tool_calls is for an assistant, and holds ToolCall values only")
     if (given.tool_call_id is not None) != (given.role == "tool"):
         raise ConversationError(f"{where}.tool_call_id is for a tool's message, which needs one")
-    parts = tuple(_own_part(part, f"{where}.parts[{number}]") for number, part in enumerate(given.parts))
-    return Message(role=given.role, parts=parts, tool_calls=calls, tool_call_id=given.tool_call_id)
+    parts = enumerate(_list(given.parts, f"{where}.parts"))
+    return Message(
+        role=given.role,
+        parts=tuple(_own_part(part, f"{where}.parts[{number}]") for number, part in parts),
+        tool_calls=tuple(_own_call(call, f"{where}.tool_calls[{number}]") for number, call in enumerate(calls)),
+        tool_call_id=None if given.role != "tool" else _text(given.tool_call_id, f"{where}.tool_call_id"),
+    )
+
+
+def _own_call(call: ToolCall, where: str) -> ToolCall:
+    return ToolCall(
+        id=_text(call.id, f"{where}.id"),
+        name=_text(call.name, f"{where}.name"),
+        arguments=_text(call.arguments, f"{where}.arguments"),
+    )
 
 
 def _own_part(part: object, where: str) -> Part:

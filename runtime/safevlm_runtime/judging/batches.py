@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
+
 from safevlm_runtime.judging.clock import Clock
 from safevlm_runtime.judging.gate import Gate, Judged, Tensor
 from safevlm_runtime.judging.tiles import needs_square
 from safevlm_runtime.judging.views import Found, View, views_of, with_tiles, worst_view
+from safevlm_sdk.decision import failed
 from safevlm_sdk.errors import SafeVLMError
 from safevlm_sdk.policy import Policy
 from safevlm_sdk.raster import Frame
@@ -89,7 +92,10 @@ def tensors_of(gate: Gate, views: Sequence[View]) -> Iterator[Tensor]:
 def judge_all(
     gates: Sequence[Gate], policies: Sequence[Policy], images: Sequence[Prepared], batch_size: int
 ) -> list[list[Found] | Exception]:
-    """What each gate finds in each image under its policy, or the exception that kept an image from being judged."""
+    """What each gate finds in each image under its policy, or the exception that kept an image from being judged.
+
+    Where a gate fails on a view, that is what it finds there: what other views and gates found stands.
+    """
     try:
         return list(_judge_together(gates, policies, images, batch_size))
     except Exception as problem:
@@ -106,16 +112,36 @@ def describe_failure(problem: Exception) -> tuple[str, str]:
     return "internal_error", f"unexpected {type(problem).__name__}; nothing was judged: please report it"
 
 
+def unjudged(problem: Exception, policy: Policy) -> Judged:
+    """What a gate finds where it fails: the policy's `on_error`, and no risk claimed."""
+    code, reason = describe_failure(problem)
+    nothing = np.empty(0, np.float32)
+    return Judged(decision=failed(code, reason, policy), attention=None, type_logits=nothing, level_logprobs=nothing)
+
+
 def _judge_together(
     gates: Sequence[Gate], policies: Sequence[Policy], images: Sequence[Prepared], batch_size: int
 ) -> list[list[Found]]:
     found: list[list[Found]] = [[] for _ in images]
+    alone = len(images) == 1
     for number, (gate, policy) in enumerate(zip(gates, policies, strict=True)):
         inputs = _inputs(gate, number, images)
-        judged = iter(_judge_views(gate, policy, inputs, batch_size))
+        judged = _judge_views(gate, policy, inputs, batch_size)
         for image, worst in zip(images, found, strict=True):
             views = image.views[number]
-            worst.append(worst_view(views, list(islice(judged, len(views)))))
+            wanted = islice(judged, len(views))
+            worst.append(worst_view(views, _with_failures(wanted, policy, len(views)) if alone else list(wanted)))
+    return found
+
+
+def _with_failures(judged: Iterator[Judged], policy: Policy, count: int) -> list[Judged]:
+    """So many views; those that a failure kept from being judged are failed decisions."""
+    found: list[Judged] = []
+    try:
+        for one in judged:
+            found.append(one)
+    except Exception as problem:
+        found += [unjudged(problem, policy)] * (count - len(found))
     return found
 
 
@@ -128,15 +154,15 @@ def _inputs(gate: Gate, number: int, images: Sequence[Prepared]) -> Iterator[tup
 
 def _judge_views(
     gate: Gate, policy: Policy, inputs: Iterator[tuple[Prepared, Tensor]], batch_size: int
-) -> list[Judged]:
+) -> Iterator[Judged]:
     """Every view, in order; no more inputs than one batch exist at a time."""
-    judged: list[Judged] = []
     while True:
         clock = Clock()
         with clock.step("preprocess"):
             batch = list(islice(inputs, batch_size))
         if not batch:
-            return judged
-        judged += gate.judge([tensor for _, tensor in batch], policy, clock)
+            return
+        judged = gate.judge([tensor for _, tensor in batch], policy, clock)
         for image, _ in batch:
             image.clock.add(clock, 1.0 / len(batch))
+        yield from judged

@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safevlm_runtime.bundle.loading import close_gates
-from safevlm_runtime.judging.batches import Prepared, Refused, describe_failure, judge_all, prepare
+from safevlm_runtime.judging.batches import Prepared, Refused, describe_failure, judge_all, prepare, unjudged
 from safevlm_runtime.judging.clock import Clock
 from safevlm_runtime.judging.fusion import Adjust, failed_verdict, verdict_of
-from safevlm_runtime.judging.gate import Gate
+from safevlm_runtime.judging.gate import Gate, Judged
 from safevlm_runtime.judging.panel import Panel
 from safevlm_runtime.judging.verdict_cache import VerdictCache
 from safevlm_runtime.judging.views import Found
-from safevlm_sdk.errors import EngineError
+from safevlm_sdk.errors import EngineError, FeaturesMismatch
 from safevlm_sdk.features import VisionFeatures
+from safevlm_sdk.policy import Policy
 from safevlm_sdk.raster import Frame, ImageSource, IsolatedDecoder, Limits, Raster, decode, from_array, read_source
 from safevlm_sdk.verdict import Verdict
 
@@ -90,8 +91,10 @@ class Checker:
         clock = Clock()
         found: list[Found] | Exception
         try:
+            if not isinstance(features, VisionFeatures):
+                raise FeaturesMismatch(f"a {type(features).__name__} is no features; pass VisionFeatures")
             judged = [
-                gate.judge_features(features, mask, policy, clock)
+                _judged_features(gate, (features, mask), policy, clock)
                 for gate, policy in zip(self.gates, panel.policies, strict=True)
             ]
             found = [
@@ -112,6 +115,15 @@ class Checker:
             else _failed(panel, image.problem, (image.clock, image.source_sha256), adjust, ran=False)
             for image in images
         ]
+
+
+def _judged_features(
+    gate: Gate, given: tuple[VisionFeatures, NDArray[np.bool_] | None], policy: Policy, clock: Clock
+) -> Judged:
+    try:
+        return gate.judge_features(*given, policy, clock)
+    except Exception as problem:
+        return unjudged(problem, policy)
 
 
 def _verdict(

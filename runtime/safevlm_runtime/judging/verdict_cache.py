@@ -59,7 +59,7 @@ class VerdictCache:
                 found.append(_taken(known, image.clock, image.source_sha256))
                 continue
             verdict = next(judged)
-            if key is not None and verdict.error is None:
+            if key is not None and not _failed(verdict):
                 self._put(key, verdict)
             found.append(verdict)
         return found
@@ -99,6 +99,11 @@ def pixels_key(rules: str, image: Prepared) -> str:
         return f"{rules} {pictures[0].sha256}"
     # A frame's digest is of its white composite alone: the other backgrounds count as much.
     return " ".join([rules, *(f"{view.name}={raster_digest(view.pixels)}" for view in pictures)])
+
+
+def _failed(verdict: Verdict) -> bool:
+    """Whether any gate failed, also one that only observes."""
+    return verdict.error is not None or any(view.error is not None for view in verdict.views)
 
 
 def _taken(verdict: Verdict, clock: Clock, source_sha256: str | None) -> Verdict:

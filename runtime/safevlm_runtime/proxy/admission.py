@@ -129,20 +129,21 @@ class Admission:
 
         Raises:
             Overloaded: See `check`.
-            EngineUnavailable: See `check`.
+            EngineUnavailable: See `check`; or no thread could be started for it.
         """
         self._check()
-        gone = False
+        wanted: Callable[[], Result] | None = job  # None, and nothing that it holds is kept, once its caller has gone
         taken: list[float] = []
 
         def begin() -> Result | None:
             self._meter.waiting(-1)
-            if gone:
+            work = wanted
+            if work is None:
                 return None
             self._begun[threading.get_ident()] = start = self._clock()
             self._meter.judging(1)
             try:
-                return job()
+                return work()
             finally:
                 del self._begun[threading.get_ident()]
                 taken.append(self._clock() - start)
@@ -151,14 +152,19 @@ class Admission:
         loop = asyncio.get_running_loop()
         self._open += 1
         self._meter.waiting(1)
-        future = self._pool.submit(contextvars.copy_context().run, begin)  # spans lie below the caller's
+        try:
+            future = self._pool.submit(contextvars.copy_context().run, begin)  # spans lie below the caller's
+        except RuntimeError as problem:  # the pool keeps it for the thread that it starts next
+            wanted = None
+            self._open -= 1
+            raise EngineUnavailable("the gate could not start a thread; allow it more, and ask again") from problem
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave, taken))
         try:
             # Shielded: a cancelled job would leave its place while its work still waits in the pool.
             found = await asyncio.shield(asyncio.wrap_future(future))
             return cast("Result", found)  # None only for a caller who has gone
         except asyncio.CancelledError:
-            gone = True
+            wanted = None
             raise
 
     def close(self) -> None:

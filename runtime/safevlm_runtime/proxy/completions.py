@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from safevlm_runtime.proxy.exchange import SAFE_HEADERS, Answering, EventRespons
 from safevlm_runtime.proxy.gateway import Gateway
 from safevlm_runtime.proxy.gating import Gated, gate_request
 from safevlm_runtime.proxy.parsed import ParsedRequest, Slot, check_count
-from safevlm_runtime.proxy.reading import JSON, check_head, media_type, read_body
+from safevlm_runtime.proxy.reading import JSON, Body, check_head, media_type, read_body
 from safevlm_runtime.proxy.replies import chat_refusal, chat_refusal_events
 from safevlm_runtime.proxy.responses_body import read_responses
 from safevlm_runtime.proxy.responses_replies import responses_refusal, responses_refusal_events
@@ -72,19 +72,18 @@ class Completions:
             await read_body(request, body, limits, limits.body_bytes)
 
             async def answer() -> None:
-                parsed, gated, request_id = await self._gated(body.data)
+                parsed, gated, request_id = await self._gated(body)
                 body.become(0 if gated.body is None else len(gated.body))
                 await self._reply(request, parsed, gated, request_id, send)
 
             await while_connected(receive, send, answer)
 
-    async def _gated(self, data: bytearray) -> tuple[ParsedRequest, Gated, str]:
+    async def _gated(self, body: Body) -> tuple[ParsedRequest, Gated, str]:
         """The request, judged. Not a byte has gone to the upstream when this returns."""
-        gateway, request_id = self.gateway, uuid.uuid4().hex
+        gateway, request_id, data = self.gateway, uuid.uuid4().hex, body.data
         parsed, images, gated = await gateway.admission.run(lambda: self._judged(data, request_id))
         if gated is None:
-            pairs = zip(parsed.slots, images, strict=True)
-            fetched = await asyncio.gather(*(self._fetched(slot, image) for slot, image in pairs))
+            fetched = await self._fetched(parsed.slots, images, body)
             gated = await gateway.admission.run(lambda: gate_request(gateway.gate, parsed, fetched, request_id))
         return replace(parsed, body={}, slots=()), gated, request_id
 
@@ -110,8 +109,19 @@ class Completions:
                 images.append(None)
         return parsed, images
 
-    async def _fetched(self, slot: Slot, image: bytes | None) -> bytes:
-        return await self.gateway.remote.fetch(slot.url, slot.param) if image is None else image
+    async def _fetched(self, slots: Sequence[Slot], images: Sequence[bytes | None], body: Body) -> list[bytes]:
+        """All images; their bytes count as the body's. Where one cannot be fetched, none is fetched any longer."""
+
+        async def one(slot: Slot, image: bytes | None) -> bytes:
+            return await self.gateway.remote.fetch(slot.url, slot.param, body.hold) if image is None else image
+
+        tasks = [asyncio.ensure_future(one(*pair)) for pair in zip(slots, images, strict=True)]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _reply(
         self, request: Request, parsed: ParsedRequest, gated: Gated, request_id: str, send: Send

@@ -61,9 +61,13 @@ class Body:
 
     def add(self, block: bytes) -> None:
         """Takes a block; see `Buffered.take`."""
-        self._account.take(len(block))
-        self._counted += len(block)
+        self.hold(len(block))
         self.data += block
+
+    def hold(self, count: int) -> None:
+        """Counts bytes that are held for the same request beside these; see `Buffered.take`."""
+        self._account.take(count)
+        self._counted += count
 
     def become(self, count: int) -> None:
         """Lets go of the bytes, in whose place others are held elsewhere; see `Buffered.take`."""

@@ -92,8 +92,13 @@ class RemoteImages:
             raise RemoteImageHost("images are not taken from this host; send the image's bytes", param=param)
         return parts[1], parts[2]
 
-    async def fetch(self, url: str, param: str) -> bytes:
+    async def fetch(self, url: str, param: str, hold: Callable[[int], None]) -> bytes:
         """The bytes behind a URL.
+
+        Args:
+            url: As for `split`.
+            param: JSON path for messages.
+            hold: Told of the bytes as they come; what it raises ends the fetching.
 
         Raises:
             RemoteImageError: It may not be fetched, or could not be; nothing that was not checked is connected to.
@@ -102,7 +107,8 @@ class RemoteImages:
         host, target = self.split(url, param)
         try:
             with anyio.fail_after(self.seconds):
-                return await self._download(host, await self._address(host, param), target, param)
+                address = await self._address(host, param)
+                return await self._download(host, address, target, param, hold)
         except TimeoutError as problem:
             raise RemoteImageError(f"the image did not come within {self.seconds:g} s", param=param) from problem
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as problem:
@@ -119,7 +125,7 @@ class RemoteImages:
             raise RemoteImageAddress("the host's name leads to an address that is not public", param=param)
         return addresses[0]
 
-    async def _download(self, host: str, address: str, target: str, param: str) -> bytes:
+    async def _download(self, host: str, address: str, target: str, param: str, hold: Callable[[int], None]) -> bytes:
         """Connects to the checked address, with the name for the certificate and the Host header."""
         literal = f"[{address}]" if ":" in address else address
         headers = {
@@ -145,9 +151,9 @@ class RemoteImages:
                 )
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise RemoteImageError("the host compressed the image though it was asked not to", param=param)
-            return await self._read(response, param)
+            return await self._read(response, param, hold)
 
-    async def _read(self, response: httpx.Response, param: str) -> bytes:
+    async def _read(self, response: httpx.Response, param: str, hold: Callable[[int], None]) -> bytes:
         data = bytearray()
         async for block in response.aiter_raw():
             data += block
@@ -155,4 +161,5 @@ class RemoteImages:
                 raise ImageTooLarge(
                     f"the image has more than {self.max_bytes} bytes; compress or resize it", param=param
                 )
+            hold(len(block))
         return bytes(data)

@@ -17,7 +17,7 @@ class ProxyLimits:
 
     Attributes:
         body_bytes: Of one request body.
-        buffered_bytes: Of all bodies of one worker process that are held at one time.
+        buffered_bytes: Of all bodies of one worker process that are held at a time, with the images fetched for them.
         body_seconds: From the end of a request's head to the end of its body.
         images: Per request.
         image_bytes: Of one image.

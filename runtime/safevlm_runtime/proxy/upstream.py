@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import anyio
@@ -103,7 +104,8 @@ class Upstream:
 
     @asynccontextmanager
     async def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> AsyncIterator[Answer]:
-        request = self._client.build_request(method, f"{self._api}{path}", content=body or None, headers=headers)
+        sent = httpx.Headers(headers, encoding="latin-1")  # the bytes that came, whatever they say
+        request = self._client.build_request(method, f"{self._api}{path}", content=body or None, headers=sent)
         try:
             response = await self._client.send(request, stream=True)
         except httpx.PoolTimeout as problem:
@@ -116,6 +118,7 @@ class Upstream:
             ) from problem
         except httpx.HTTPError as problem:
             raise UpstreamFailed(f"the upstream gave no answer ({type(problem).__name__})") from problem
+        response.headers.encoding = "latin-1"
         try:
             media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             yield Answer(
@@ -157,6 +160,8 @@ def _client(limits: ProxyLimits, transport: httpx.AsyncBaseTransport | None = No
         transport=transport,
         timeout=httpx.Timeout(limits.answer_seconds, connect=limits.connect_seconds, pool=1.0),
         limits=httpx.Limits(max_connections=limits.upstream_connections, max_keepalive_connections=32),
+        # Keeps none: what the upstream sets for one client must not come with the requests of another.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         follow_redirects=False,
         trust_env=False,
     )

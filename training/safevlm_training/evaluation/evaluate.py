@@ -14,7 +14,7 @@ import sklearn  # type: ignore[import-untyped]
 import torch
 
 from safevlm_sdk.decision import Rule
-from safevlm_sdk.errors import CheckpointError, DataError
+from safevlm_sdk.errors import CheckpointError, DataError, PolicyError
 from safevlm_sdk.policy import Policy, default_policy_text, load_policy, parse_policy
 from safevlm_sdk.version import __version__
 from safevlm_training.checkpoint import (
@@ -110,6 +110,7 @@ def evaluate_checkpoint(
     places, probe_places = parse_sources(data), parse_sources(probe_data)
     chosen = parse_policy(default_policy_text()) if policy is None else load_policy(policy)
     model, shown = RiskModel.from_pretrained(checkpoint), Progress(progress)
+    _require_judged(chosen, tuple(model.config.coverage))
     seen = _see(model, places, chosen, shown)
     rule = rule_of(calibration, model.config.labels)
     sample, failed = build_sample(seen.outputs, rule, chosen)
@@ -137,6 +138,15 @@ def evaluate_checkpoint(
     bad = seen.bad + seen.grouped.bad
     lost = len(unjudged) + len(bad)
     return Evaluation(report=report, sample=sample, model=model, rule=rule, policy=chosen, failed=lost)
+
+
+def _require_judged(policy: Policy, covered: tuple[str, ...]) -> None:
+    """Checks that the policy wants something that the checkpoint covers."""
+    if not set(covered) & set(policy.actions):
+        raise PolicyError(
+            f"nothing would be judged: the checkpoint covers {', '.join(covered)}, and policy {policy.name!r} wants "
+            f"{', '.join(sorted(policy.actions))}; pass --policy with [actions] for what it covers"
+        )
 
 
 def _see(model: RiskModel, places: tuple[Source, ...], policy: Policy, progress: Progress) -> _Seen:

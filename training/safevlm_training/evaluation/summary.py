@@ -33,7 +33,7 @@ NAME = 200
 
 
 def summarise(evaluation: Evaluation, hardened: Hardened | None = None, more: Iterable[str] = ()) -> EvaluationRecord:
-    """The figures of an evaluation under the default policy, without names of images and without paths.
+    """The figures of an evaluation, without names of images and without paths.
 
     Args:
         evaluation: What was found.
