@@ -21,8 +21,8 @@ VERSION = "1"
 CONFIG_FILE = "config.pbtxt"
 DIGEST_PARAMETER = "safevlm_bundle_digest"
 
-# Backend of a graph to the server's platform and the name it gives the file.
-PLATFORMS = {"onnxruntime": ("onnxruntime_onnx", "model.onnx"), "tensorrt": ("tensorrt_plan", "model.plan")}
+PLATFORM = "onnxruntime_onnx"
+MODEL_FILE = "model.onnx"
 DATA_TYPES = {
     "float32": "TYPE_FP32",
     "float16": "TYPE_FP16",
@@ -55,7 +55,7 @@ class ModelRepository:
 
 
 def write_model_repository(bundle: Bundle, folder: Path) -> ModelRepository:
-    """Writes `<folder>/<model>/config.pbtxt` and `<folder>/<model>/1/model.*` for each graph.
+    """Writes `<folder>/<model>/config.pbtxt` and `<folder>/<model>/1/model.onnx` for each graph.
 
     Models of others in the folder stay; one that this function wrote under the same name is exchanged in one step.
 
@@ -78,9 +78,9 @@ def write_model_repository(bundle: Bundle, folder: Path) -> ModelRepository:
     for name, graph in names.items():
         data, config = bundle.graphs[graph.id], model_config(bundle, graph)
 
-        def fill(place: Path, data: bytes = data, config: str = config, file: str = _file(graph)) -> None:
+        def fill(place: Path, data: bytes = data, config: str = config) -> None:
             (place / VERSION).mkdir()
-            (place / VERSION / file).write_bytes(data)
+            (place / VERSION / MODEL_FILE).write_bytes(data)
             (place / CONFIG_FILE).write_text(config, encoding="utf-8")
 
         publish_folder(folder / name, fill, replaceable=is_ours, error=ExportError)
@@ -95,7 +95,7 @@ def model_name(bundle: str, graph: str) -> str:
 
 def is_ours(folder: Path) -> bool:
     """True for a model that `write_model_repository` wrote, with nothing added."""
-    known = {CONFIG_FILE, VERSION, *(f"{VERSION}/{file}" for _, file in PLATFORMS.values())}
+    known = {CONFIG_FILE, VERSION, f"{VERSION}/{MODEL_FILE}"}
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
     try:
         return found <= known and DIGEST_PARAMETER in (folder / CONFIG_FILE).read_text(encoding="utf-8")
@@ -106,7 +106,6 @@ def is_ours(folder: Path) -> bool:
 def model_config(bundle: Bundle, graph: Graph) -> str:
     """The text of `config.pbtxt`: a `ModelConfig` message in protobuf's text format."""
     batched = has_batch_dimension(graph)
-    platform, file = PLATFORMS[graph.backend]
     parameters = {
         DIGEST_PARAMETER: bundle.manifest.digest,
         "safevlm_graph": graph.id,
@@ -114,8 +113,8 @@ def model_config(bundle: Bundle, graph: Graph) -> str:
     }
     lines = [
         f"name: {_quoted(model_name(bundle.manifest.name, graph.id))}",
-        f"platform: {_quoted(platform)}",
-        f"default_model_filename: {_quoted(file)}",
+        f"platform: {_quoted(PLATFORM)}",
+        f"default_model_filename: {_quoted(MODEL_FILE)}",
         f"max_batch_size: {MAX_BATCH if batched else 0}",
         *(_tensor("input", spec, batched) for spec in graph.inputs),
         *(_tensor("output", spec, batched) for spec in graph.outputs),
@@ -142,12 +141,8 @@ def _tensor(kind: str, spec: TensorSpec, batched: bool) -> str:
 
 
 def _is_served(graph: Graph) -> bool:
-    """Graphs for TensorRT's parser are not: ONNX Runtime gives them another arithmetic than they were proven with."""
-    return graph.backend in PLATFORMS and graph.target != "tensorrt"
-
-
-def _file(graph: Graph) -> str:
-    return PLATFORMS[graph.backend][1]
+    """Not what another engine than ONNX Runtime was proven with: IRs of OpenVINO, graphs for TensorRT's parser."""
+    return graph.backend == "onnxruntime" and graph.target != "tensorrt"
 
 
 def _quoted(text: str) -> str:

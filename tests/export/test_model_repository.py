@@ -124,7 +124,8 @@ def changed(bundle: Path, **changes: Any) -> Any:
     graphs = (msgspec.structs.replace(read.manifest.graphs[0], **changes), *read.manifest.graphs[1:])
     proofs = dict(zip((graph.id for graph in graphs), read.manifest.proof.graphs.values(), strict=True))
     proof = msgspec.structs.replace(read.manifest.proof, graphs=proofs)
-    return replace(read, manifest=msgspec.structs.replace(read.manifest, graphs=graphs, proof=proof))
+    files = {**read.manifest.files, **{changes[name]: "sha256:" + 64 * "0" for name in changes if name == "weights"}}
+    return replace(read, manifest=msgspec.structs.replace(read.manifest, graphs=graphs, proof=proof, files=files))
 
 
 def test_a_graph_of_a_fixed_batch_is_not_batched(bundle: Path, parse: Any) -> None:
@@ -138,17 +139,14 @@ def test_a_graph_of_a_fixed_batch_is_not_batched(bundle: Path, parse: Any) -> No
     assert name_of(config, config.input[0]) == "TYPE_UINT8"
 
 
-def test_an_engine_becomes_a_plan_and_what_the_server_cannot_run_is_left_out(
-    bundle: Path, tmp_path: Path, parse: Any
+@pytest.mark.parametrize("changes", [{"backend": "openvino", "weights": "graphs/gate.bin"}, {"target": "tensorrt"}])
+def test_what_the_server_was_not_proven_with_is_left_out(
+    bundle: Path, tmp_path: Path, changes: dict[str, str]
 ) -> None:
-    written = write_model_repository(changed(bundle, backend="tensorrt"), tmp_path / "a")
-    config = parse((tmp_path / "a" / written.models[0] / "config.pbtxt").read_text())
-    assert (config.platform, config.default_model_filename) == ("tensorrt_plan", "model.plan")
-    assert (tmp_path / "a" / written.models[0] / "1" / "model.plan").is_file()
-    written = write_model_repository(changed(bundle, backend="tensorrt_rtx"), tmp_path / "b")
+    written = write_model_repository(changed(bundle, **changes), tmp_path / "models")
     assert written.left_out == ("gate.fp32",)
     assert "left out, for the server has no platform for them: gate.fp32" in written.render()
-    assert [path.name for path in (tmp_path / "b").iterdir()] == ["colours-safety_head-fp32"]
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["colours-safety_head-fp32"]
 
 
 def test_names_are_safe_and_any_text_survives(maker: Any, tmp_path: Path, parse: Any) -> None:
