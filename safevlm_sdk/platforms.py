@@ -20,6 +20,8 @@ State = Literal["ran", "built", "not run", "no"]
 # Compute capabilities of NVIDIA's data-centre GPUs without a sibling among the RTX ones.
 DATA_CENTRE = ("8.0", "9.0", "10.0", "10.3")
 THOR = "11.0"
+PROCESSORS = {"x86_64": "x86-64", "amd64": "x86-64", "aarch64": "arm64", "arm64": "arm64"}
+OTHER_SYSTEMS = {"Darwin": "macos", "Windows": "windows"}
 JETPACK_6 = 36  # its release of Jetson Linux
 
 _PAGE = """# Platforms
@@ -82,10 +84,11 @@ def load_matrix() -> Matrix:
     return from_toml(text, Matrix, error=OptionError, where="platforms.toml")
 
 
-def identify(machine: str, capabilities: tuple[str, ...], tegra_release: str | None) -> str | None:
+def identify(system: str, machine: str, capabilities: tuple[str, ...], tegra_release: str | None) -> str | None:
     """Which platform of the matrix a machine is, or None.
 
     Args:
+        system: As `platform.system()` gives it.
         machine: The processor, as `platform.machine()` gives it.
         capabilities: Compute capabilities of the GPUs that the driver shows, as "8.9".
         tegra_release: The text of /etc/nv_tegra_release, which only a Jetson has.
@@ -96,10 +99,13 @@ def identify(machine: str, capabilities: tuple[str, ...], tegra_release: str | N
         release = re.match(r"# R(\d+) ", tegra_release)
         major = 0 if release is None else int(release[1])
         return "jetpack-7" if major > JETPACK_6 else "jetpack-6" if major == JETPACK_6 else None
-    if machine.lower() not in ("x86_64", "amd64"):
+    if system in OTHER_SYSTEMS:
+        return OTHER_SYSTEMS[system]
+    processor = PROCESSORS.get(machine.lower())
+    if processor is None or (processor == "arm64" and capabilities):
         return None
     if not capabilities:
-        return "x86-64-cpu"
+        return f"{processor}-cpu"
     return "x86-64-data-centre" if capabilities[0] in DATA_CENTRE else "x86-64-rtx"
 
 

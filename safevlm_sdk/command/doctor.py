@@ -29,6 +29,13 @@ EXTRAS = {
     "calibrate": ("scipy",),
     "train": ("torch", "transformers", "safetensors", "scipy"),
     "sign": ("model-signing", "pyopenssl"),
+    "serve": ("starlette", "uvicorn", "httpx", "openai", "prometheus-client"),
+    "audit": ("pyarrow",),
+    "ray": ("ray",),
+    "video": ("av",),
+    "hub": ("huggingface-hub",),
+    "tracing": ("opentelemetry-api",),
+    "bench": ("matplotlib",),
 }
 # Of no use where this path of the support matrix cannot be; TensorRT-RTX is, for it builds for other machines, too.
 EXTRA_PATHS = {"gpu": "ort-cuda", "trt": "tensorrt"}
@@ -56,7 +63,7 @@ def report(matrix: Matrix) -> dict[str, Any]:
     """All that is found, in plain values; `problems` is what stands in the way of using what is installed."""
     driver, engines = machine.driver(), machine.engines()
     capabilities = tuple(gpu.capability for gpu in driver.gpus)
-    here = identify(platform.machine(), capabilities, machine.tegra_release())
+    here = identify(platform.system(), platform.machine(), capabilities, machine.tegra_release())
     row = matrix.platform(here)
     extras = {extra: _extra(extra, matrix, here, engines.get("modules", {})) for extra in EXTRAS}
     return {
@@ -162,7 +169,7 @@ def _print(found: dict[str, Any]) -> None:
     if found["matrix"] is None:
         shown.print("this kind of machine is not in the support matrix (docs/platforms.md)")
     else:
-        cells = ", ".join(f"{path}: {state}" for path, state in found["matrix"].items())
-        shown.print(f"machines like this one ({found['platform']}): {cells}", markup=False)
+        cells = "; ".join(f"{path}: {state}" for path, state in found["matrix"].items())
+        shown.print(f"tried on machines like this one ({found['platform']}): {cells}", markup=False)
     for problem in found["problems"]:
         shown.print(f"problem: {problem}", markup=False)

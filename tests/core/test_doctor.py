@@ -17,6 +17,7 @@ from safevlm_sdk.command import doctor
 from safevlm_sdk.command.app import app
 from safevlm_sdk.machine import Driver, Gpu
 from safevlm_sdk.platforms import Platform, identify, load_matrix, markdown
+from safevlm_sdk.strict import tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
 ORIN = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n"
@@ -31,6 +32,7 @@ def fake_library(folder: Path, monkeypatch, **modules: str) -> None:
 
 def described(monkeypatch, *, processor="aarch64", gpus=(), release=None, engines=None, versions=None) -> None:
     """Makes the doctor see this machine."""
+    monkeypatch.setattr(doctor.platform, "system", lambda: "Linux")
     monkeypatch.setattr(doctor.platform, "machine", lambda: processor)
     monkeypatch.setattr(machine, "driver", lambda: Driver(version="13.0", gpus=tuple(gpus), problem=None))
     monkeypatch.setattr(machine, "tegra_release", lambda: release)
@@ -54,21 +56,25 @@ def test_a_matrix_with_a_missing_cell_or_an_unknown_platform_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("processor", "capabilities", "release", "expected"),
+    ("system", "processor", "capabilities", "release", "expected"),
     [
-        ("x86_64", (), None, "x86-64-cpu"),
-        ("AMD64", ("8.9",), None, "x86-64-rtx"),
-        ("x86_64", ("9.0", "8.9"), None, "x86-64-data-centre"),
-        ("aarch64", ("8.7",), ORIN, "jetpack-6"),
-        ("aarch64", ("8.7",), ORIN.replace("R36", "R39"), "jetpack-7"),
-        ("aarch64", ("11.0",), THOR, "jetson-thor"),
-        ("aarch64", ("8.7",), ORIN.replace("R36", "R35"), None),
-        ("aarch64", (), "not what is expected", None),
-        ("arm64", (), None, None),
+        ("Linux", "x86_64", (), None, "x86-64-cpu"),
+        ("Linux", "AMD64", ("8.9",), None, "x86-64-rtx"),
+        ("Linux", "x86_64", ("9.0", "8.9"), None, "x86-64-data-centre"),
+        ("Linux", "aarch64", ("8.7",), ORIN, "jetpack-6"),
+        ("Linux", "aarch64", ("8.7",), ORIN.replace("R36", "R39"), "jetpack-7"),
+        ("Linux", "aarch64", ("11.0",), THOR, "jetson-thor"),
+        ("Linux", "aarch64", ("8.7",), ORIN.replace("R36", "R35"), None),
+        ("Linux", "aarch64", (), "not what is expected", None),
+        ("Linux", "aarch64", (), None, "arm64-cpu"),
+        ("Linux", "aarch64", ("9.0",), None, None),
+        ("Linux", "riscv64", (), None, None),
+        ("Darwin", "arm64", (), None, "macos"),
+        ("Windows", "AMD64", ("8.9",), None, "windows"),
     ],
 )
-def test_machines_are_told_apart(processor, capabilities, release, expected):
-    assert identify(processor, capabilities, release) == expected
+def test_machines_are_told_apart(system, processor, capabilities, release, expected):
+    assert identify(system, processor, capabilities, release) == expected
     assert expected is None or load_matrix().platform(expected) is not None
 
 
@@ -78,6 +84,15 @@ def test_the_probe_graph_is_an_identity():
     graph = helper.make_graph([node], "g", [value("x", TensorProto.FLOAT, [1])], [value("y", TensorProto.FLOAT, [1])])
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
     assert onnx.load_from_string(machine.IDENTITY) == made
+
+
+def test_every_extra_that_brings_packages_of_its_own_is_looked_for():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    assert set(doctor.EXTRAS) == set(extras) - {"all"}
+    for extra, packages in doctor.EXTRAS.items():
+        named = " ".join([*extras[extra], *(extras["export"] if extra == "train" else ())])
+        assert [package for package in packages if f"{package}>" not in named] == [], extra
 
 
 def test_this_machine_can_make_a_cpu_session():
