@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from enum import Enum
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from safevlm_runtime.audit import row_of
@@ -87,6 +89,43 @@ def test_what_a_hook_raises_is_not_quoted(images, audited, hook, tmp_path):
     assert (row.action, row.error) == (Action.BLOCK, "hash_hook_failed")
     assert "KeyError" in row.reason
     assert "secret" not in (out / "verdicts.jsonl").read_text()
+
+
+def test_a_hook_that_ends_the_process_does_not_end_it(images, audited, hook, tmp_path, monkeypatch):
+    hook.answer = lambda sha256, data: sys.exit(0)
+    row = rows_of(audited(images, tmp_path / "out", hash_hook="operators_hook:look"))["001.png"]
+    assert (row.action, row.error) == (Action.BLOCK, "hash_hook_failed")
+    assert "SystemExit" in row.reason
+    (tmp_path / "a_script.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(OptionError, match="cannot be imported: SystemExit"):
+        load_hook("a_script:look")
+
+
+class Label(str, Enum):
+    KNOWN = "known"
+
+
+@pytest.mark.parametrize("label", [Label.KNOWN, np.str_("known")])
+def test_a_label_of_another_kind_of_text_is_its_text(images, audited, hook, tmp_path, label):
+    hook.answer = lambda sha256, data: label
+    row = rows_of(audited(images, tmp_path / "out", hash_hook="operators_hook:look"))["001.png"]
+    assert (row.hook, row.reason) == ("known", "hook: known")
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_hook_is_asked_once_for_copies_beside_one_another(encoded, audited, hook, tmp_path, jobs):
+    (tmp_path / "set").mkdir()
+    for number in range(40):
+        (tmp_path / "set" / f"{number:02}.png").write_bytes(encoded(0, 250, 0, mark=number // 10))
+    rows = rows_of(audited(tmp_path / "set", tmp_path / "out", jobs=jobs, hash_hook="operators_hook:look"))
+    assert len(hook.asked) == 4
+    assert [name for name, row in rows.items() if row.duplicate_of is None] == [
+        "00.png",
+        "10.png",
+        "20.png",
+        "30.png",
+    ]
 
 
 @pytest.mark.parametrize(

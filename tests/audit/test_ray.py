@@ -163,8 +163,8 @@ class Disorderly:
 
     exceptions = SimpleNamespace(RayError=RuntimeError)
 
-    def __init__(self, seed):
-        self.draw, self.asked = random.Random(seed), 0
+    def __init__(self, seed, room=3):
+        self.draw, self.asked, self.room, self.started = random.Random(seed), 0, room, 0
 
     def remote(self, **options):
         def made(kind):
@@ -173,17 +173,22 @@ class Disorderly:
         return made
 
     def actor(self, worker):
+        self.started += 1
+        starts = self.started <= self.room
+
         def later(method):
-            return SimpleNamespace(remote=lambda *given: self.task(method, given))
+            return SimpleNamespace(remote=lambda *given: self.task(method, given, starts))
 
         return SimpleNamespace(problem=later(worker.problem), lines=later(worker.lines))
 
-    def task(self, method, given):
+    def task(self, method, given, starts):
         self.asked += 1
-        return (self.asked, method, given and tuple(given[0]))
+        return (self.asked, method, given and tuple(given[0]), starts)
 
     def wait(self, tasks, num_returns):
-        return [self.draw.choice(tasks)], None
+        able = [task for task in tasks if task[3]]
+        assert able, "waits for workers that have no room, for ever"
+        return [self.draw.choice(able)], None
 
     def get(self, task):
         return task[1](*([list(task[2])] if task[2] else []))
@@ -200,8 +205,8 @@ def disorderly(images, bundle, monkeypatch):
         digests = runtime.digests
     monkeypatch.setattr("safevlm_runtime.audit.ray_pool.TASK_ITEMS", 5)
 
-    def make(seed):
-        monkeypatch.setattr("safevlm_runtime.audit.ray_pool.start_ray", lambda settings: Disorderly(seed))
+    def make(seed, room=3):
+        monkeypatch.setattr("safevlm_runtime.audit.ray_pool.start_ray", lambda settings: Disorderly(seed, room))
         return RayPool(JudgeSettings(bundles=(str(bundle),), digests=digests), RaySettings()), items
 
     return make
@@ -221,6 +226,13 @@ def test_rows_come_in_order_whatever_is_done_first_and_few_items_are_taken_ahead
         given.append(row.path)
         assert len(taken) - len(given) <= 3 * 4 * 5  # workers, tasks ahead for each, items of a task
     assert given == taken == [item.name for item in items]
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_workers_that_a_cluster_has_no_room_for_are_not_waited_for(disorderly, room):
+    pool, items = disorderly(0, room)
+    assert [row.path for row in pool.rows(iter(items))] == [item.name for item in items]
+    assert list(disorderly(0, room)[0].rows(iter(()))) == []
 
 
 def test_no_items_are_no_rows(disorderly):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from html.parser import HTMLParser
 
 import pytest
@@ -127,6 +128,14 @@ def test_thumbnails_are_small_blurred_and_made_anew(tmp_path, audited):
     assert ".thumb img { display: block; filter: blur(" in page.text
     assert ".thumb input:checked + img { filter: none; }" in page.text
     assert [attrs["aria-label"] for attrs in page.all("input")] == ["show the picture of photo.jpg"]
+
+
+def test_a_source_whose_path_is_no_text_is_found_again_for_thumbnails(tmp_path, audited, encoded):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    os.mkdir(folder)
+    with open(os.path.join(folder, "0.png"), "wb") as file:
+        file.write(encoded(0, 0, 250))
+    assert len(page_of(audited(folder, tmp_path / "out"), thumbnails=True).all("img")) == 1
 
 
 def test_of_copies_one_picture_is_shown_and_of_allowed_and_failed_images_none(finished):

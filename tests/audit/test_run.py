@@ -175,6 +175,17 @@ def test_where_nothing_can_be_written_is_said_at_once(images, audited, tmp_path)
         audited(images, tmp_path / "other")
 
 
+def test_a_source_is_not_written_over(images, audited, tmp_path):
+    data = [(images / f"{number:03}.png").read_bytes() for number in (1, 3)]
+    path = tmp_path / "verdicts.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"image": data}), path)
+    before = path.read_bytes()
+    with pytest.raises(AuditError, match="would be written over"):
+        audited(path, tmp_path)
+    assert path.read_bytes() == before
+    audited(path, tmp_path / "out")
+
+
 def test_parquet_says_what_the_lines_say(images, audited, tmp_path):
     out = audited(images, tmp_path / "out")
     table = pyarrow.parquet.read_table(out / "verdicts.parquet")

@@ -89,6 +89,20 @@ def test_names_that_are_no_text_or_hold_newlines(tmp_path, pictures):
     assert set(found.values()) == {pictures[0]}
 
 
+def test_a_file_that_nobody_can_look_into_is_not_left_out(tmp_path, monkeypatch):
+    (tmp_path / "closed").write_bytes(b"whatever")
+    (tmp_path / "open").write_bytes(b"no image")
+    opened = os.open
+
+    def open_but_closed(path, flags, *rest):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", open_but_closed)
+    assert read_all(tmp_path) == {"closed": "image_unreadable"}
+
+
 def test_a_folder_that_vanishes_is_a_row(tmp_path, pictures):
     for name in ("a", "b"):
         (tmp_path / "set" / name).mkdir(parents=True)
@@ -272,6 +286,24 @@ def test_what_is_no_source_is_refused(tmp_path, pictures):
         open_source(str(tmp_path))
     assert list(read_all(tmp_path, kind="folder")) == ["a.png"]
     assert list(read_all(tmp_path, kind="tar")) == ["b.tar#0.png"]
+
+
+def test_what_is_neither_file_nor_folder_nor_of_the_kind_is_refused(tmp_path, pictures):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "0.png").write_bytes(pictures[0])
+    for number in range(2):
+        (tmp_path / f"rows-{number}.jsonl").write_text('{"image": "0.png"}')
+    (tmp_path / "tars").mkdir()
+    tar(tmp_path / "tars" / "a.tar", [("0.png", pictures[0])])
+    for name, kind, message in (
+        ("pipe", None, "is neither a file nor a folder"),
+        ("tars", "jsonl", "is a folder; give the file of JSON lines"),
+        ("rows-{0..1}.jsonl", None, "means 2 files; audit each"),
+        ("rows-0.jsonl", "folder", "is no folder, and cannot be read as folder"),
+    ):
+        with pytest.raises(AuditSourceError, match=message):
+            open_source(str(tmp_path / name), kind=kind)
+    assert read_all(tmp_path / "rows-{1..1}.jsonl") == {"0.png#1": pictures[0]}
 
 
 def test_what_is_too_large_or_gone_is_not_read(tmp_path, pictures):

@@ -68,6 +68,12 @@ def test_scores_fall_into_equal_bins(rows):
     assert sum(scores) == 5
 
 
+def test_what_a_policy_cautions_because_nobody_looked_is_flagged_for_no_risk():
+    summary = summarise([row_of(0, action=Action.CAUTION), row_of(1, **RISKY)])
+    assert (summary.total.caution, summary.total.flagged) == (1, 2)
+    assert summary.categories == {"privacy": {1: 0, 2: 0, 3: 1}}
+
+
 def test_parts_add_up_to_the_whole():
     draw = random.Random(0)
     kinds = ({}, RISKY, SLIGHT, FAILED, HOOKED)

@@ -30,7 +30,7 @@ def load_hook(name: str) -> HashHook:
         ) from problem
     except AttributeError as problem:
         raise OptionError(f"the hash hook {name!r}: {problem}") from problem
-    except Exception as problem:  # the operator's module fails in any way it likes
+    except (Exception, SystemExit) as problem:  # the operator's module fails in any way it likes
         raise OptionError(
             f"the hash hook {name!r} cannot be imported: {type(problem).__name__}: {problem}"
         ) from problem
@@ -49,10 +49,12 @@ def ask(hook: HashHook, sha256: str, data: bytes) -> str | None:
     """
     try:
         label = hook(sha256, data)
-    except Exception as problem:  # the operator's function fails in any way it likes
+    except (Exception, SystemExit) as problem:  # the operator's function fails in any way it likes
         raise HashHookFailed(f"the hash hook raised {type(problem).__name__}; the image was not judged") from problem
     if label is None:
         return None
+    if isinstance(label, str):
+        label = str.__str__(label)  # of a subclass, as numpy's or an enumeration's, the text alone
     if not isinstance(label, str) or not 0 < len(label) <= MAX_LABEL or not label.isprintable():
         raise HashHookFailed(
             f"the hash hook gave neither None nor a label of 1 to {MAX_LABEL} printable characters; "

@@ -76,6 +76,8 @@ class RayPool:
                 worker = idle.pop()
                 running[worker.lines.remote(task)] = (worker, handed, task)
                 handed += 1
+            if idle and given == handed:
+                return  # what still runs are workers that a cluster has no room for
 
     def close(self) -> None:
         """See `Pool.close`; a cluster that was joined goes on."""

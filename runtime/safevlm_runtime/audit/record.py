@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -137,6 +139,13 @@ def require_same(old: AuditRecord, new: AuditRecord, folder: Path) -> None:
                 f"{folder}: holds an audit with {name} = {before}, this one has {now}; name another folder with "
                 "--out, or give what it was begun with"
             )
+
+
+def path_of(source: SourceRecord) -> str:
+    """Where a source lies: the escapes in its path are bytes again, unless they are the path's own."""
+    if os.path.exists(source.path):
+        return source.path
+    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda found: chr(int(found[1], 16)), source.path)
 
 
 def _unicode(path: str) -> str:

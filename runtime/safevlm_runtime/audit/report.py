@@ -11,7 +11,7 @@ import msgspec
 from safevlm_runtime.audit.journal import VERDICTS
 from safevlm_runtime.audit.picks import Picks, pick
 from safevlm_runtime.audit.reader import Reader
-from safevlm_runtime.audit.record import AuditRecord, read_record
+from safevlm_runtime.audit.record import AuditRecord, path_of, read_record
 from safevlm_runtime.audit.report_page import render_page
 from safevlm_runtime.audit.row import Row, row_of
 from safevlm_runtime.audit.sources import open_source
@@ -72,7 +72,7 @@ def _row(line: bytes, place: str) -> Row:
 
 
 def _pictures(record: AuditRecord, picks: Picks) -> dict[str, str]:
-    source = open_source(record.source.path, record.source.kind, record.source.column)
+    source = open_source(path_of(record.source), record.source.kind, record.source.column)
     with (
         closing(Reader(Limits())) as reader,
         IsolatedDecoder() if record.isolate_decoding else nullcontext() as child,

@@ -14,7 +14,7 @@ import msgspec
 
 from safevlm_runtime.audit.hashes import HashIndex
 from safevlm_runtime.audit.item import Item
-from safevlm_runtime.audit.journal import Journal
+from safevlm_runtime.audit.journal import VERDICTS, Journal
 from safevlm_runtime.audit.judge import Judge, Known, renamed
 from safevlm_runtime.audit.parquet import PARQUET, write_parquet
 from safevlm_runtime.audit.pool import Pool
@@ -165,3 +165,5 @@ def _require_outside(out: Path, source: str) -> None:
     inner, outer = os.path.realpath(out), os.path.realpath(source)
     if os.path.isdir(outer) and os.path.commonpath([inner, outer]) == outer:
         raise AuditError(f"{out}: lies within the source {source}; name a folder outside of it with --out")
+    if outer in (os.path.join(inner, name) for name in (VERDICTS, PARQUET)):
+        raise AuditError(f"{source}: would be written over; name another folder with --out")

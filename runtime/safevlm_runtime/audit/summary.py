@@ -17,7 +17,8 @@ class Tally:
     """How some images were judged; `allow`, `caution` and `block` add up to `images`.
 
     Attributes:
-        flagged: Cautioned or blocked for what was seen or for a hook's word, not because the gate failed.
+        flagged: Cautioned or blocked for what was seen, for a hook's word, or for what nobody looked for, where the
+            policy cautions of that; not because the gate failed.
         failed: The gate failed; counted under their action too.
         hooked: Named by the hash hook; flagged too.
         duplicates: Their bytes came before; counted like any other.
@@ -40,7 +41,7 @@ class Summary:
     Attributes:
         total: Of every row.
         sources: The same by source, in the order in which they came.
-        categories: Flagged images by risk and level (1 to 3), the most frequent risk first.
+        categories: Images flagged for what was seen, by risk and level (1 to 3), the most frequent risk first.
         errors: Failed images by the name of the error, the most frequent first.
         hooks: Images by what the hash hook called them, the most frequent first.
         scores: Judged images by score, in `SCORE_BINS` equal bins from 0 to 1.
@@ -75,7 +76,7 @@ def summarise(rows: Iterable[Row]) -> Summary:
             hooks[row.hook] += 1
         if row.score is not None:
             scores[min(int(row.score * SCORE_BINS), SCORE_BINS - 1)] += 1
-        if is_flagged(row) and row.category is not None and row.level is not None:
+        if is_flagged(row) and row.category is not None and row.level:
             found[row.category, int(row.level)] += 1
     return Summary(
         total=_tally(sum(kinds.values(), Counter())),

@@ -43,7 +43,7 @@ class Folder:
                 yield _closed(relative, found)
             elif found == "link" and os.path.isdir(path):
                 counter[FOLDER_LINKS] += 1
-            elif is_image(relative, b"" if relative.lower().endswith(IMAGE_ENDINGS) else _head(path)):
+            elif _may_be_image(path, relative):
                 source = stated(os.path.dirname(relative)) or "."
                 yield Item(name=stated(relative), source=source, reference=File(path))
             else:
@@ -92,8 +92,13 @@ def _closed(relative: str, problem: OSError) -> Item:
     return Item(name=stated(f"{relative}/" if relative else "./"), source=stated(relative) or ".", reference=unusable)
 
 
-def _head(path: str) -> bytes:
-    """The first bytes of a regular file; none of a pipe, a device or what cannot be read."""
+def _may_be_image(path: str, relative: str) -> bool:
+    head = b"" if relative.lower().endswith(IMAGE_ENDINGS) else _head(path)
+    return head is None or is_image(relative, head)
+
+
+def _head(path: str) -> bytes | None:
+    """The first bytes of a regular file, none of a pipe or a device; None where nobody can tell what is in it."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         if not os.path.isfile(path):
@@ -104,4 +109,4 @@ def _head(path: str) -> bytes:
         finally:
             os.close(descriptor)
     except OSError:
-        return b""
+        return None

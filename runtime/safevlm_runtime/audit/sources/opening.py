@@ -37,13 +37,20 @@ def open_source(path: str, kind: Kind | None = None, column: str | None = None) 
     if not os.path.exists(path):
         if not _RANGE.search(path):
             raise AuditSourceError(f"{path}: is not there; give a folder, .jsonl, .parquet or .tar")
-        files = tuple((os.path.basename(one), one) for one in _expanded(path))
+        above = os.path.dirname(_RANGE.split(path)[0])  # a range in a folder's name tells files of one name apart
+        files = tuple((os.path.relpath(one, above), one) for one in _expanded(path))
         return _of_files(path, kind or _kind_of_file(path), files, column)
     if os.path.isfile(path):
         return _of_files(path, kind or _kind_of_file(path), ((os.path.basename(path), path),), column)
+    if not os.path.isdir(path):
+        raise AuditSourceError(
+            f"{path}: is neither a file nor a folder; write what it gives into a file, and audit it"
+        )
     kind = kind or _kind_of_folder(path)
     if kind == "folder":
         return Folder(path)
+    if kind == "jsonl":
+        raise AuditSourceError(f"{path}: is a folder; give the file of JSON lines in it")
     if kind == "dataset":
         return _checked(Saved(path=path, files=saved_files(path), column=column))
     return _of_files(path, kind, tuple(_found(path, TABLE if kind == "parquet" else SHARD)), column)
@@ -51,14 +58,18 @@ def open_source(path: str, kind: Kind | None = None, column: str | None = None) 
 
 def _of_files(path: str, kind: Kind, files: tuple[tuple[str, str], ...], column: str | None) -> Source:
     if kind == "jsonl" and len(files) == 1:
-        return JsonLines(path)
+        return JsonLines(files[0][1])
     if not files:
-        raise AuditSourceError(f"{path}: holds no file of the kind {kind}; give another folder")
+        raise AuditSourceError(f"{path}: holds no file of the kind {kind}; give another folder, or another --kind")
     if kind == "tar":
         return Shards(path=path, shards=files)
     if kind == "parquet":
         return _checked(Tables(path=path, files=files, column=column))
-    raise AuditSourceError(f"{path}: cannot be read as {kind}")
+    if kind == "jsonl":
+        raise AuditSourceError(f"{path}: means {len(files)} files; audit each file of JSON lines by itself")
+    raise AuditSourceError(
+        f"{path}: is no folder, and cannot be read as {kind}; give the folder, or leave out --kind"
+    )
 
 
 def _checked(source: Tables | Saved) -> Source:

@@ -13,6 +13,7 @@ Kind = Literal["folder", "jsonl", "parquet", "tar", "dataset"]
 
 OTHER_FILES = "files that are no images"
 FOLDER_LINKS = "links to folders"
+ARCHIVE_LINKS = "links in archives"
 
 # Also of formats that cannot be judged: their images get an error row, and are not left out in silence.
 IMAGE_ENDINGS = (
@@ -48,7 +49,7 @@ class Source(Protocol):
         """The images, in the same order every time while the source stays the same.
 
         Args:
-            passed_over: Counts what was met and is no item: `OTHER_FILES`, `FOLDER_LINKS`.
+            passed_over: Counts what was met and is no item: `OTHER_FILES`, `FOLDER_LINKS`, `ARCHIVE_LINKS`.
         """
         ...
 
