@@ -24,6 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from safevlm_sdk.command.bundles import bundle_folders
 from safevlm_sdk.command.extras import needs
 from safevlm_sdk.command.printing import console, printable
 from safevlm_sdk.errors import SafeVLMError
@@ -45,11 +46,15 @@ def audit(
     bundle: Annotated[
         list[Path] | None, typer.Option("--bundle", "-b", help="A bundle's folder; repeat for several. [starter]")
     ] = None,
+    starter: Annotated[
+        bool, typer.Option("--starter", help="The bundle that comes with the SDK, beside --bundle.")
+    ] = False,
     policy: Annotated[Path | None, typer.Option(help="A policy, instead of the bundle's own.")] = None,
     digest: Annotated[
         list[str] | None, typer.Option(help="Refuse a bundle with another digest (sha256:…); one per bundle.")
     ] = None,
     provider: Annotated[str, typer.Option(help="As for `safevlm check`.")] = "cpu",
+    precision: Annotated[str | None, typer.Option(help="As for `safevlm check`.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads; with --ray, processes. [one per core]")] = None,
     kind: Annotated[
         Literal["folder", "jsonl", "parquet", "tar", "dataset"] | None,
@@ -79,12 +84,12 @@ def audit(
     needs("audit", "pyarrow")
     here = import_module("safevlm_runtime.audit")
     opened = here.open_source(source, kind, column)
-    bundles = bundle or [import_module("safevlm_runtime.bundle.loading").starter_folder()]
     settings = here.JudgeSettings(
-        bundles=tuple(os.path.abspath(path) for path in bundles),
+        bundles=bundle_folders(bundle, starter),
         digests=tuple(digest) if digest else None,
         policy=None if policy is None else load_policy(policy),
         provider=provider,
+        precision=precision,
         hash_hook=hash_hook,
         isolate_decoding=isolate,
         allow_uncalibrated=allow_uncalibrated,

@@ -53,6 +53,16 @@ def test_nothing_flagged_is_exit_code_0_and_names_of_any_kind_are_printed(run, e
     assert paths == ["\x1b[31mred.png", r"caf\xe9.png"]
 
 
+def test_the_starter_judges_beside_a_bundle(run, images, tmp_path):
+    done = run(images / "more", "--out", tmp_path / "out", "--starter", "--precision", "fp32")
+    assert done.returncode == 10, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()]
+    wanted = {"illegal_risk", "colours/privacy", "safevlm-starter-documents/privacy"}
+    assert {name for row in rows for name in row["categories"]} == wanted
+    other = run(images / "more", "--out", tmp_path / "out", "--starter")
+    assert "holds an audit with another precision: fp32, and here none" in other.stderr
+
+
 def test_a_hook_is_found_on_the_path(run, images, tmp_path):
     (tmp_path / "hooks").mkdir()
     (tmp_path / "hooks" / "ours.py").write_text("def look(sha256, data):\n    return 'ours'\n")

@@ -146,12 +146,12 @@ def test_a_source_that_changed_is_refused(images, audited, tmp_path):
 def test_another_policy_bundle_or_source_is_refused(images, audited, maker, tmp_path):
     out = stopped(audited, images, tmp_path / "out")
     policy = parse_policy(maker.policy.replace(b'medium = "block"', b'medium = "caution"', 1), where="test")
-    with pytest.raises(AuditMismatch, match="policy_digests"):
+    with pytest.raises(AuditMismatch, match="another policy: sha256:"):
         audited(images, out, policy=policy)
     maker.name = "others"
-    with pytest.raises(AuditMismatch, match="bundle_digests"):
+    with pytest.raises(AuditMismatch, match="another bundle: sha256:"):
         audited(images, out, bundles=(str(maker.write(tmp_path / "other")),))
-    with pytest.raises(AuditMismatch, match="source"):
+    with pytest.raises(AuditMismatch, match="another source: folder "):
         audited(images / "more", out)
     audited(images, out)
 
@@ -189,7 +189,11 @@ def test_a_source_is_not_written_over(images, audited, tmp_path):
 def test_parquet_says_what_the_lines_say(images, audited, tmp_path):
     out = audited(images, tmp_path / "out")
     table = pyarrow.parquet.read_table(out / "verdicts.parquet")
-    assert table.to_pylist() == [json.loads(line) for line in lines_of(out).splitlines()]
+    told = table.to_pylist(maps_as_pydicts="strict")
+    assert told == [json.loads(line) for line in lines_of(out).splitlines()]
+    judged = [row for row in told if row["error"] is None]
+    assert all(set(row["categories"]) == {"illegal_risk", "privacy"} for row in judged)
+    assert [row["categories"] for row in told if row["error"] is not None] == [{}] * (len(told) - len(judged))
     (out / "verdicts.parquet").unlink()
     audited(images, out)
     assert pyarrow.parquet.read_table(out / "verdicts.parquet").equals(table)

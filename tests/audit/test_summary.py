@@ -21,6 +21,7 @@ def row_of(number, **changes):
         "category": "safe",
         "level": 0,
         "score": 0.01,
+        "categories": {"privacy": 0.01},
         "reason": "",
         "error": None,
         "hook": None,

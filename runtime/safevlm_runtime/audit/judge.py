@@ -35,6 +35,7 @@ class JudgeSettings:
         digests: What each of them must have; None takes what is there.
         policy: Instead of each bundle's own.
         provider: As for `Runtime.load`.
+        precision: Likewise.
         hash_hook: `module:function`, which every worker imports; or None.
         isolate_decoding: Decode in a child process with limited means.
         allow_uncalibrated: Load bundles whose decisions were never proven.
@@ -46,6 +47,7 @@ class JudgeSettings:
     digests: tuple[str, ...] | None
     policy: Policy | None = None
     provider: str = "cpu"
+    precision: str | None = None
     hash_hook: str | None = None
     isolate_decoding: bool = False
     allow_uncalibrated: bool = False
@@ -83,6 +85,7 @@ class Judge:
             digest=settings.digests,
             policy=settings.policy,
             provider=settings.provider,
+            precision=settings.precision,
             threads=1,
             isolate_decoding=settings.isolate_decoding,
             allow_uncalibrated=settings.allow_uncalibrated,
@@ -99,7 +102,7 @@ class Judge:
         """
         blank = Row(
             path=item.name, source=item.source, sha256=None, action=self._failed_action, category=None, level=None,
-            score=None, reason="", error=None, hook=None, duplicate_of=None,
+            score=None, categories={}, reason="", error=None, hook=None, duplicate_of=None,
         )  # fmt: skip
         try:
             data = self._reader.read(item)
@@ -152,6 +155,7 @@ def _judged(blank: Row, verdict: Verdict) -> Row:
         category=verdict.category,
         level=None if verdict.level is None else int(verdict.level),
         score=None if verdict.score is None else round(verdict.score, SCORE_DIGITS),
+        categories={name: round(value, SCORE_DIGITS) for name, value in verdict.categories.items()},
         reason=verdict.reason,
         error=verdict.error,
     )

@@ -30,7 +30,7 @@ def write_parquet(journal: Path, path: Path) -> None:
         with open(journal, "rb") as lines, open(unfinished, "wb") as file:
             rows = map(row_of, lines)
             with parquet.ParquetWriter(file, schema) as writer:
-                while group := [msgspec.to_builtins(row) for row in islice(rows, GROUP_ROWS)]:
+                while group := [_values(row) for row in islice(rows, GROUP_ROWS)]:
                     writer.write_table(arrow.Table.from_pylist(group, schema=schema))
             file.flush()
             os.fsync(file.fileno())
@@ -43,7 +43,12 @@ def write_parquet(journal: Path, path: Path) -> None:
         ) from problem
 
 
+def _values(row: Row) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(row), "action": row.action.value, "categories": list(row.categories.items())}
+
+
 def _schema(arrow: Any) -> Any:
-    text, required = arrow.string(), ("path", "source", "action", "reason")
-    kinds = {name: text for name in Row.__struct_fields__} | {"level": arrow.int8(), "score": arrow.float64()}
+    text, number, required = arrow.string(), arrow.float64(), ("path", "source", "action", "categories", "reason")
+    kinds = {name: text for name in Row.__struct_fields__}
+    kinds |= {"level": arrow.int8(), "score": number, "categories": arrow.map_(text, number)}
     return arrow.schema([arrow.field(name, kind, nullable=name not in required) for name, kind in kinds.items()])

@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
 from safevlm_runtime.audit.judge import Judge
 from safevlm_runtime.audit.sources.source import Described, Kind
 from safevlm_sdk.atomic import publish_file
@@ -18,7 +16,10 @@ from safevlm_sdk.version import __version__
 
 RECORD = "audit.json"
 
-_SAME = ("schema", "source", "bundle_digests", "policy_digests", "provider", "hash_hook")
+_SAME = {
+    "schema": "format", "source": "source", "bundle_digests": "bundle", "policy_digests": "policy",
+    "provider": "provider", "precision": "precision", "hash_hook": "hash hook",
+}  # fmt: skip
 
 
 class SourceRecord(Strict, frozen=True):
@@ -61,6 +62,7 @@ class AuditRecord(Strict, frozen=True):
         covered: The risks that are looked for.
         uncovered: The risks that some policy wants and no bundle covers.
         provider: The execution provider in use.
+        precision: That was asked for, or None.
         hash_hook: `module:function`, or None.
         isolate_decoding: Images are decoded in a child process.
         finished: None while the audit is not finished.
@@ -76,6 +78,7 @@ class AuditRecord(Strict, frozen=True):
     covered: tuple[str, ...]
     uncovered: tuple[str, ...]
     provider: str
+    precision: str | None
     hash_hook: str | None
     isolate_decoding: bool
     finished: Finished | None
@@ -95,6 +98,7 @@ def record_of(source: Described, judge: Judge) -> AuditRecord:
         covered=runtime.covered,
         uncovered=runtime.uncovered,
         provider=runtime.provider,
+        precision=settings.precision,
         hash_hook=settings.hash_hook,
         isolate_decoding=settings.isolate_decoding,
         finished=None,
@@ -132,13 +136,20 @@ def require_same(old: AuditRecord, new: AuditRecord, folder: Path) -> None:
     Raises:
         AuditMismatch: It is another one's, and of what.
     """
-    for name in _SAME:
-        before, now = (msgspec.to_builtins(getattr(one, name)) for one in (old, new))
+    for name, what in _SAME.items():
+        before, now = (_said(getattr(one, name)) for one in (old, new))
         if before != now:
             raise AuditMismatch(
-                f"{folder}: holds an audit with {name} = {before}, this one has {now}; name another folder with "
+                f"{folder}: holds an audit with another {what}: {before}, and here {now}; name another folder with "
                 "--out, or give what it was begun with"
             )
+
+
+def _said(value: SourceRecord | tuple[str, ...] | str | int | None) -> str:
+    """For a message."""
+    if isinstance(value, SourceRecord):
+        return f"{value.kind} {value.path}" + ("" if value.column is None else f", column {value.column}")
+    return ", ".join(value) if isinstance(value, tuple) else "none" if value is None else str(value)
 
 
 def path_of(source: SourceRecord) -> str:

@@ -18,6 +18,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         category: "safe" or a risk; None where nothing was judged.
         level: 0 to 3; None where nothing was judged.
         score: Calibrated P(some judged risk), rounded to 6 digits; None where nothing was judged.
+        categories: Probability of each risk that was looked for, likewise; a risk of several bundles is told apart as
+            `bundle/risk`. Empty where nothing was judged.
         reason: Which threshold decided, what failed, or `hook: ` and the label.
         error: None, or the code of what failed.
         hook: What the hash hook called the image; None without a hook, and where it knows nothing of the image.
@@ -31,6 +33,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     category: str | None
     level: int | None
     score: float | None
+    categories: dict[str, float]
     reason: str
     error: str | None
     hook: str | None
