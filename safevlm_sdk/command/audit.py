@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
+from safevlm_sdk.command.audit_progress import shown
 from safevlm_sdk.command.bundles import bundle_folders
 from safevlm_sdk.command.extras import needs
 from safevlm_sdk.command.printing import console, printable
-from safevlm_sdk.errors import SafeVLMError
 from safevlm_sdk.policy import load_policy
 
 FLAGGED, FAILED = 10, 1
@@ -98,7 +84,7 @@ def audit(
         for warning in judge.runtime.warnings:
             typer.echo(f"warning: {printable(warning)}", err=True)
         make_pool = _pool_maker(judge, jobs, ray_address, ray=ray)
-        with _shown(opened) as done:
+        with shown(opened) as done:
             judged = here.run_audit(opened, out, judge, make_pool, here.Watching(done=done, stop=lambda: stop.asked))
         if not judged:
             typer.echo(f"{printable(str(out))}: was finished before; nothing was judged", err=True)
@@ -128,57 +114,21 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@contextmanager
-def _shown(source: Any) -> Iterator[Callable[[int], None]]:
-    """What to tell the number of rows to: at a terminal a bar with rate and remaining time, else silence."""
-    began: list[int] = []
-
-    def tell(rows: int) -> None:
-        if not began and rows:
-            typer.echo(f"goes on after {rows} items that are done", err=True)
-        began.append(rows)
-
-    if not sys.stderr.isatty():
-        yield lambda rows: None if began else tell(rows)
-        return
-    columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("judging", total=None)
-
-        def count() -> None:
-            with suppress(SafeVLMError):  # the audit itself meets it, too, and says so
-                bar.update(task, total=sum(1 for _ in source.items()))
-
-        def done(rows: int) -> None:
-            if not began:
-                tell(rows)
-            bar.update(task, completed=rows)
-
-        # The source is counted beside the work: how much is left is not worth waiting for.
-        threading.Thread(target=count, name="safevlm-count", daemon=True).start()
-        yield done
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "")
-
-
 def _print_summary(summary: Any, record: Any) -> None:
-    total, shown = summary.total, console()
-    shown.print(
+    total, page = summary.total, console()
+    page.print(
         f"{total.images} images: {total.allow} allowed, {total.caution} cautioned, {total.block} blocked; of these "
         f"{total.failed} could not be judged, {total.duplicates} are copies of others"
     )
     for category, levels in summary.categories.items():
         found = ", ".join(f"{LEVELS[level - 1]} {number}" for level, number in levels.items() if number)
-        shown.print(printable(f"flagged as {category}: {found}"), markup=False)
+        page.print(printable(f"flagged as {category}: {found}"), markup=False)
     for label, number in summary.hooks.items():
-        shown.print(printable(f"named {label} by the hash hook: {number}"), markup=False)
+        page.print(printable(f"named {label} by the hash hook: {number}"), markup=False)
     for code, number in summary.errors.items():
-        shown.print(f"not judged, {code}: {number}")
+        page.print(f"not judged, {code}: {number}")
     for what, number in record.finished.passed_over.items():
-        shown.print(f"passed over: {number} {what}")
-    shown.print(f"looked for: {', '.join(record.covered)}; for nothing else")
+        page.print(f"passed over: {number} {what}")
+    page.print(f"looked for: {', '.join(record.covered)}; for nothing else")
     if record.uncovered:
-        shown.print(f"wanted by the policy but not covered: {', '.join(record.uncovered)}")
+        page.print(f"wanted by the policy but not covered: {', '.join(record.uncovered)}")
