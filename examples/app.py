@@ -15,6 +15,6 @@ try:
 except SafeVLMError as problem:  # as when the model's server gave no answer
     sys.exit(f"no answer: {problem}")
 print(reply.text)  # the model's answer; or the policy's refusal, and then the model was not asked
-for verdict in reply.verdicts:
-    said = f"failed: {verdict.error}" if verdict.error else f"{verdict.action.value} {verdict.reason}"
-    print("gate:", said, file=sys.stderr)
+for found in reply.verdicts:
+    print("gate:", f"failed, {found.error}:" if found.error else found.action.value, found.reason, file=sys.stderr)
+sys.exit(any(found.error for found in reply.verdicts))  # no answer of a model, and no risk that was found

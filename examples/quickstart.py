@@ -56,7 +56,7 @@ for row in heat:
 
 # %%
 verdict = runtime.check(b"not a picture")
-print(verdict.action.value, verdict.error, "| a risk that was found:", verdict.category)
+print(verdict.action.value, "| the gate failed, and found no risk:", verdict.error, "|", verdict.reason)
 
 # %% [markdown]
 # ## What follows is a policy's to say

@@ -22,10 +22,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
+try:
+    import uvicorn
+    from fastapi import FastAPI, HTTPException, Request
+    from fastapi.concurrency import run_in_threadpool
+    from starlette.requests import ClientDisconnect
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing.name} is not here; run: pip install 'safevlm-sdk[cpu,serve]' fastapi") from missing
 
 from safevlm_runtime.judging.screening import Screening
 from safevlm_sdk import Action, Runtime

@@ -6,8 +6,8 @@
 
 With the starter, the state is what 3 of the last 5 frames call for together, as [hysteresis] of examples/camera.toml
 has it; another bundle brings its own policy, or `--policy` names one. A frame by itself changes nothing then, unless
-the gate failed on it: that is acted upon at once. Ctrl-C ends it with a summary. The exit code is 0, or 1 where
-nothing was judged. A robot needs more than this: docs/robots.md.
+the gate failed on it, or the picture cannot be decoded: that is acted upon at once. Ctrl-C ends it with a summary.
+The exit code is 0, or 1 where nothing was judged or something failed. A robot needs more than this: docs/robots.md.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safevlm_sdk import Runtime, SafeVLMError, Verdict
+from safevlm_sdk.errors import ImageError
 from safevlm_sdk.hysteresis import ALONE
 from safevlm_sdk.raster import decode
 
-Frames = Generator[NDArray[np.uint8], None, None]  # RGB [H, W, 3]
+Frame = NDArray[np.uint8] | Path  # RGB [H, W, 3]; the path of a picture that cannot be decoded
+Frames = Generator[Frame, None, None]
 CAMERA_POLICY = Path(__file__).with_name("camera.toml")
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -38,16 +40,22 @@ def frames_of(source: str) -> Frames:
         return of_folder(Path(source))
     if find_spec("cv2") is not None:
         return with_opencv(source)
+    if source.isdigit():
+        raise SystemExit("a camera takes OpenCV, which is not here; run: pip install opencv-python-headless")
     if find_spec("av") is not None:
         return with_pyav(source)
-    raise SystemExit("no library for video is here; run: pip install opencv-python-headless, or 'safevlm-sdk[video]'")
+    raise SystemExit("no library for video is here; run: pip install 'safevlm-sdk[video]', or opencv-python-headless")
 
 
 def of_folder(folder: Path) -> Frames:
     """Each picture of a folder."""
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in PICTURES:
-            yield decode(path).frames[0].pixels
+            try:
+                frame: Frame = decode(path).frames[0].pixels
+            except ImageError:
+                frame = path
+            yield frame
 
 
 def with_opencv(source: str) -> Frames:
@@ -85,20 +93,20 @@ def state_of(verdict: Verdict) -> str:
     return verdict.action.value if verdict.error is None else f"failed ({verdict.error})"
 
 
-def judge(
-    runtime: Runtime, frames: Iterator[NDArray[np.uint8]], *, every: int, say: Callable[[str], object]
-) -> Counter[str]:
+def judge(runtime: Runtime, frames: Iterator[Frame], *, every: int, say: Callable[[str], object]) -> Counter[str]:
     """Judges every `every`-th frame until they end or Ctrl-C is pressed; returns how many frames each state had."""
     watch, counts, state = runtime.watch("camera"), Counter[str](), "nothing judged"
     try:
-        for number, pixels in enumerate(frames):
+        for number, frame in enumerate(frames):
             if number % every:
                 continue
-            verdict = watch.check_frame(pixels)
+            broken = isinstance(frame, Path)
+            verdict = runtime.check(frame, source="camera") if broken else watch.check_frame(frame)
             now = state_of(verdict)
             counts[now] += 1
-            if now != state:
-                say(f"frame {number}: {state} -> {now}" + (f": {verdict.reason}" if verdict.reason else ""))
+            if now != state or broken:
+                name = f"frame {number} ({frame.name})" if broken else f"frame {number}"
+                say(f"{name}: {state} -> {now}" + (f": {verdict.reason}" if verdict.reason else ""))
             state = now
     except KeyboardInterrupt:
         say("stopped")
@@ -135,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 1
     print(f"{counts.total()} frames judged: {', '.join(f'{state} {count}' for state, count in counts.items())}")
-    return 0 if counts else 1
+    return 1 if not counts or any(state.startswith("failed") for state in counts) else 0
 
 
 if __name__ == "__main__":

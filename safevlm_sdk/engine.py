@@ -17,11 +17,12 @@ GROUP = "safevlm_sdk.engines"
 class Engine(Protocol):
     """Answers requests from any thread; it raises `ChatEngineError` when it cannot.
 
-    It shows its model `Image.pixels` and nothing else of an image, and refuses options that it does not know.
+    It shows its model `Image.pixels` and nothing else of an image, and refuses options that it does not know. A guard
+    calls `generate`, `stream`, `agenerate` and `astream`; closing is for whoever made the engine.
     """
 
     def generate(self, request: Request) -> Reply:
-        """The whole answer."""
+        """The whole answer, as `Reply(text=…, finish_reason="stop")`."""
 
     def stream(self, request: Request) -> Iterator[str]:
         """The answer's text, piece by piece; closing the iterator ends the generation."""

@@ -71,7 +71,11 @@ def _escape(character: str) -> str:
 
 def _terms(record: EvaluationRecord) -> str:
     default = record.policy == parse_policy(default_policy_text()).digest
-    policy = "the default policy" if default else "the policy of the digest below, which is not the default one"
+    policy = (
+        "the default policy"
+        if default
+        else "the policy of the digest below, which is not the default one of SafeVLM SDK"
+    )
     return (
         f"Measured with `safevlm eval` on {record.images} images in {record.groups} groups of like images, at the "
         f"shipped thresholds and under {policy}. In brackets: two-sided 95 % intervals. That no model was "

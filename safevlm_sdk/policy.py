@@ -15,7 +15,7 @@ from safevlm_sdk.errors import PolicyError
 from safevlm_sdk.policy_parts import Hysteresis, Override, SourceRules, check_hint
 from safevlm_sdk.safety_prompt import Prompts
 from safevlm_sdk.strict import canonical_json, digest, from_toml
-from safevlm_sdk.taxonomy import SAFE
+from safevlm_sdk.taxonomy import SAFE, Taxonomy, load_taxonomy
 from safevlm_sdk.told_words import check_words
 
 __all__ = [
@@ -39,6 +39,7 @@ MAX_OVERRIDES = 100
 DEFAULT_REFUSAL = "I cannot help with this image."
 
 _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NO_WORD = re.compile(r"[^\w.-]+")
 # Keys that came later. A policy without them has the digest that it had before they existed.
 _LATER: dict[str, object] = {
     "mode": "enforce",
@@ -198,6 +199,25 @@ def load_policy(path: str | Path) -> Policy:
     return parse_policy(text, where=str(path))
 
 
-def default_policy_text() -> bytes:
-    """The TOML text of the shipped default policy."""
-    return (resources.files("safevlm_sdk") / "policies" / "default.toml").read_bytes()
+def default_policy_text(taxonomy: Taxonomy | None = None) -> bytes:
+    """The TOML text of the default policy: what is decided by where nobody chose a policy.
+
+    Args:
+        taxonomy: What the gate's categories are; None for the shipped one. A taxonomy with other categories than the
+            shipped one has a default policy that names each of them.
+    """
+    policies = resources.files("safevlm_sdk") / "policies"
+    if taxonomy is None or set(taxonomy.categories) == set(load_taxonomy().categories):
+        return (policies / "default.toml").read_bytes()
+    name = _NO_WORD.sub("-", taxonomy.name)
+    head = (policies / "own_taxonomy.toml").read_text(encoding="utf-8").replace("NAME", name)
+    tables = (
+        f'\n[actions.{_key(category)}]\nlow = "caution"\nmedium = "caution"\nhigh = "block"\n'
+        for category in taxonomy.categories
+    )
+    return (head + "".join(tables)).encode("utf-8")
+
+
+def _key(category: str) -> str:
+    """A category, which is an identifier, as a key of TOML."""
+    return category if category.isascii() else f'"{category}"'

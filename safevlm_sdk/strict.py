@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from safevlm_sdk.errors import SafeVLMError
+from safevlm_sdk.strict_messages import toml_message, value_message
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,10 +27,24 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 def from_toml(text: str | bytes, kind: type[T], *, error: type[SafeVLMError], where: str) -> T:
     """Reads TOML as `kind`; `where` names the source in the error's message."""
     try:
-        raw = tomllib.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
-        return msgspec.convert(raw, kind, strict=True)
+        raw = _toml(text.decode("utf-8") if isinstance(text, bytes) else text)
+        return _converted(raw, kind)
     except (ValueError, RecursionError, msgspec.MsgspecError) as problem:
         raise error(f"{where}: {problem}") from problem
+
+
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as problem:
+        raise ValueError(toml_message(problem, text)) from problem
+
+
+def _converted(raw: dict[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(raw, kind, strict=True)
+    except msgspec.ValidationError as problem:
+        raise ValueError(value_message(problem, raw, kind)) from problem
 
 
 def from_json(data: bytes, kind: type[T], *, error: type[SafeVLMError], where: str) -> T:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from safevlm_export.embeddings import embeddings_of
-from safevlm_export.finish import finish, policy_bytes
+from safevlm_export.finish import finish, shipped_policy
 from safevlm_export.manifest_parts import identity_of, listed_files, rule_of, uncalibrated, view_plan_of
 from safevlm_export.parts import Parts, reference_of
 from safevlm_export.precision.lowering import prove_lowered, wishes_of
@@ -23,8 +23,8 @@ from safevlm_sdk.bundle_writer import is_bundle
 from safevlm_sdk.errors import ExportError
 from safevlm_sdk.evaluation_record import EVALUATION_FILE, EvaluationRecord
 from safevlm_sdk.manifest import Manifest, Precision, Proof
-from safevlm_sdk.policy import parse_policy
 from safevlm_training.checkpoint import load_calibration, load_evaluation, load_naming
+from safevlm_training.config import load_config
 from safevlm_training.quiet import quiet
 from safevlm_training.risk_model import RiskModel
 
@@ -39,7 +39,7 @@ class ExportOptions:
 
     Attributes:
         opset: ONNX operator set.
-        policy: A TOML file to ship as the bundle's policy; None ships the default policy.
+        policy: A TOML file to ship as the bundle's policy; None ships the default one for its taxonomy.
         calibration_data: A folder of images for the proof, beside the generated ones. None of them enters the bundle.
         max_flips: Refuse a graph that changes more decisions than this.
         precisions: What to export beside float32, which is always there.
@@ -77,7 +77,7 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
 
     Raises:
         CheckpointError: The checkpoint cannot be read.
-        PolicyError: The policy is not valid.
+        PolicyError: The policy is not valid, or no bundle could be loaded with it.
         ProofFailed: A graph does not decide as the checkpoint does; `out` is untouched.
         ExportError: Anything else that stands in the way; the message says whether `out` was changed.
         BundleError: The runtime refuses what was written; `out` is untouched.
@@ -87,8 +87,8 @@ def export_checkpoint(checkpoint: Path, out: Path, options: ExportOptions) -> Ex
         raise ExportError(f"{out}: lies in the checkpoint {checkpoint}; name a folder outside of it")
     require_publishable(out, is_bundle, error=ExportError)
     check_trt(options.trt, out)
-    policy_text = policy_bytes(options.policy)
-    policy = parse_policy(policy_text, where=str(options.policy or "the default policy"))
+    config = load_config(checkpoint)
+    policy_text, policy = shipped_policy(options.policy, config.taxonomy, tuple(config.coverage))
     calibrated, trained = load_calibration(checkpoint), load_naming(checkpoint)
     measured = load_evaluation(checkpoint)
     with quiet():

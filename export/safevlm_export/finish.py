@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safevlm_export.proving import ENGINE_SECONDS, Judgement, Proven
@@ -16,23 +17,36 @@ from safevlm_sdk.errors import PolicyError, ProofFailed
 from safevlm_sdk.evaluation_record import EvaluationRecord
 from safevlm_sdk.manifest import DECISION_OUTPUTS, GATE, Manifest
 from safevlm_sdk.margins import said
-from safevlm_sdk.policy import default_policy_text
+from safevlm_sdk.policy import Policy, default_policy_text, parse_policy
+from safevlm_sdk.policy_fit import require_judged, wanted_elsewhere
+from safevlm_sdk.taxonomy import Taxonomy
 
 CPU = "CPUExecutionProvider"
 
 
-def policy_bytes(path: Path | None) -> bytes:
-    """The text of the policy that ships; the default one for None.
+def shipped_policy(path: Path | None, taxonomy: Taxonomy, covered: Sequence[str]) -> tuple[bytes, Policy]:
+    """The policy that ships, as text and read; it is checked here, since proving takes minutes.
+
+    Args:
+        path: A TOML file; None for the taxonomy's default policy.
+        taxonomy: Of the bundle.
+        covered: Risks that the gate sees.
 
     Raises:
-        PolicyError: The file cannot be read.
+        PolicyError: It cannot be read, is not valid, or a bundle with it could not be loaded.
+        PolicyUncovered: It refuses to leave a category uncovered.
     """
     if path is None:
-        return default_policy_text()
-    try:
-        return path.read_bytes()
-    except OSError as problem:
-        raise PolicyError(f"{path}: cannot be read ({problem.strerror})") from problem
+        text, where = default_policy_text(taxonomy), "the default policy"
+    else:
+        try:
+            text, where = path.read_bytes(), str(path)
+        except OSError as problem:
+            raise PolicyError(f"{path}: cannot be read ({problem.strerror})") from problem
+    policy = parse_policy(text, where=where)
+    require_judged(policy, covered, whose="the gate")
+    wanted_elsewhere(policy, covered, taxonomy.categories)
+    return text, policy
 
 
 def finish(

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from safevlm_export.reference import Vectors
-from safevlm_export.tolerances import proof_limits
+from safevlm_export.tolerances import Scale, proof_limits
 from safevlm_runtime.backends.backend import Backend, Tensors
 from safevlm_sdk.decision import Rule, decide
 from safevlm_sdk.errors import ProofFailed
@@ -37,6 +38,27 @@ class GraphResult:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(slots=True, eq=False)
+class _Sizes:
+    """How large the numbers of many arrays are; what is not finite stays so."""
+
+    largest: float = 0.0
+    total: float = 0.0
+    squares: float = 0.0
+    count: int = 0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        absolute = np.abs(values)
+        self.largest = float(np.maximum(self.largest, absolute.max()))
+        self.total += float(absolute.sum())
+        self.squares += float(np.square(values).sum())
+        self.count += values.size
+
+    @property
+    def scale(self) -> Scale:
+        return Scale(largest=self.largest, typical=float(np.sqrt(self.squares / self.count)))
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Evidence:
     """Collects, batch by batch, how one graph differs from the reference.
@@ -57,10 +79,8 @@ class Evidence:
     precision: Precision = "fp32"
     left_out_by: str | None = None
     _images: int = 0
-    _max: dict[str, list[float]] = field(default_factory=dict)
-    _sum: dict[str, list[float]] = field(default_factory=dict)
-    _count: dict[str, int] = field(default_factory=dict)
-    _scale: dict[str, float] = field(default_factory=dict)
+    _errors: dict[str, _Sizes] = field(default_factory=dict)
+    _values: dict[str, _Sizes] = field(default_factory=dict)
     _flipped: list[str] = field(default_factory=list)
     _flips_of: Counter[str] = field(default_factory=Counter)
     _near: list[str] = field(default_factory=list)
@@ -73,11 +93,9 @@ class Evidence:
         """
         found = self.backend.run(vectors.inputs, list(vectors.expected))
         for output, expected in vectors.expected.items():
-            difference = np.abs(found[output].astype(np.float64) - expected)
-            self._max.setdefault(output, []).append(float(difference.max()))
-            self._sum.setdefault(output, []).append(float(difference.sum()))
-            self._count[output] = self._count.get(output, 0) + difference.size
-            self._scale[output] = max(self._scale.get(output, 1.0), float(np.abs(expected).max()))
+            wanted = expected.astype(np.float64)
+            self._errors.setdefault(output, _Sizes()).add(found[output] - wanted)
+            self._values.setdefault(output, _Sizes()).add(wanted)
         if all(name in vectors.expected for name in DECISION_OUTPUTS):
             self._compare_decisions(names, vectors, found)
         self._images += len(names)
@@ -101,8 +119,8 @@ class Evidence:
     @property
     def share_of_allowed(self) -> float:
         """The largest error so far, as a share of what is allowed for its output; NaN where it is not finite."""
-        limits = proof_limits(self._scale, self.precision)
-        return float(np.max([np.max(self._max[name]) / limit for name, limit in limits.items()]))
+        limits = self._limits()
+        return float(np.max([self._error(name) / limit for name, limit in limits.items()]))
 
     def result(self, *, max_flips: int) -> GraphResult:
         """The proof.
@@ -115,21 +133,31 @@ class Evidence:
             raise ProofFailed(f"{self.graph}: there were no images to prove it on")
         proof = GraphProof(
             images=self._images,
-            max_error={name: float(np.max(values)) for name, values in self._max.items()},
-            mean_error={name: float(np.sum(values)) / self._count[name] for name, values in self._sum.items()},
+            max_error={name: errors.largest for name, errors in self._errors.items()},
+            mean_error={name: errors.total / errors.count for name, errors in self._errors.items()},
             flips=len(self._flipped),
             near_threshold=len(self._near),
             flips_by_category=dict(sorted(self._flips_of.items())),
         )
-        limits = proof_limits(self._scale, self.precision)
-        wrong = [name for name, limit in limits.items() if not proof.max_error[name] <= limit]
+        limits = self._limits()
+        wrong = [name for name, limit in limits.items() if not self._error(name) <= limit]
         if wrong or proof.flips > max_flips:
             raise ProofFailed(self._refusal(proof, {name: limits[name] for name in wrong}, max_flips))
         return GraphResult(proof=proof, flipped=tuple(self._flipped), near_threshold=tuple(self._near))
 
+    def _limits(self) -> dict[str, float]:
+        return proof_limits({name: values.scale for name, values in self._values.items()}, self.precision)
+
+    def _error(self, name: str) -> float:
+        """What `proof_limits` bounds: the largest error of what is decided by, the root mean square of the others."""
+        scale = self._errors[name].scale
+        return scale.largest if name in DECISION_OUTPUTS else scale.typical
+
     def _refusal(self, proof: GraphProof, wrong: dict[str, float], max_flips: int) -> str:
         errors = "".join(
-            f"; {name} is off by {proof.max_error[name]:.3g}, {wrong[name]:.3g} is allowed" for name in wrong
+            f"; {name} is off by {self._error(name):.3g}{'' if name in DECISION_OUTPUTS else ' (root mean square)'}, "
+            f"{limit:.3g} is allowed"
+            for name, limit in wrong.items()
         )
         remedy = "try another --opset, or report it with the versions of torch, onnxscript and onnxruntime"
         if self.precision != "fp32":

@@ -67,6 +67,7 @@ class Written:
                 "thresholds": {"categories": dict(before.thresholds), "any": before.any_threshold},
             },
             "flagged": list(found.flagged),
+            "flagged_groups_before": found.flagged_before,
             "failures": [{"image": name, "error": error} for name, error in _failures(found)],
             "near_duplicates": [list(pair) for pair in found.data.near_duplicates],
             "passed_over": self.passed_over,
@@ -93,7 +94,9 @@ def render(written: Written) -> str:
     )
     body = f"""<header>
 <h1>{escape(found.subject.name)}: new thresholds</h1>
-<p>{"<br>".join(escape(sentence(rate)) for rate in record.rates)}<br>{escape(images_flagged(found))}</p>
+<p>{"<br>".join(escape(sentence(rate)) for rate in record.rates)}<br>{escape(images_flagged(found))}<br>{
+        escape(than_before(found))
+    }</p>
 <p class="small">from {escape(found.subject.digest)}<br>to {escape(written.digest)}, under policy
 {escape(found.subject.policy.name)} ({escape(record.policy)})</p>
 </header>
@@ -138,6 +141,24 @@ harmless ones above the line, risky ones below; heights grow with the square roo
 def images_flagged(found: Outcome) -> str:
     """How many single images the flagged groups hold."""
     return f"{len(found.flagged)} of {found.safe.images} single harmless images are flagged."
+
+
+def than_before(found: Outcome) -> str:
+    """Whether the new thresholds flag more of the harmless groups than the ones before, or fewer."""
+    now, before = int(found.safe.errors("flag", found.step).sum()), found.flagged_before
+    of = f"of {len(found.safe.values)} groups of harmless images"
+    if now < before:
+        return f"The gate flags fewer than before: {now} {of}, before: {before}."
+    lower = found.present is not None and found.step < found.present
+    if now == before and not lower:
+        return f"The gate flags as many as before: {now} {of}."
+    said = f"more than before: {now} {of}, before: {before}" if now > before else f"as many as before: {now} {of}"
+    lowered = ", at lower thresholds: it is stricter, and others of your images may be flagged" if lower else ""
+    why = (
+        " Thresholds were set as low as the bound on flags allows, so that as much risk as possible is caught; for "
+        "fewer flags ask for a smaller one."
+    )
+    return f"The gate flags {said}{lowered}.{'' if found.demand.flag_at_most is None else why}"
 
 
 def _thresholds(found: Outcome) -> str:

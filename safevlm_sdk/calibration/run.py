@@ -14,11 +14,11 @@ from safevlm_sdk.calibration.note import note_of
 from safevlm_sdk.calibration.record import CalibrationRecord
 from safevlm_sdk.calibration.samples import Grouped, Sample, sets_temperature
 from safevlm_sdk.calibration.temperature import fit_temperature
-from safevlm_sdk.decision import Rule
+from safevlm_sdk.decision import Rule, decide
 from safevlm_sdk.errors import BoundUnsupported
 from safevlm_sdk.manifest import Calibration, Thresholds
 from safevlm_sdk.margins import NEAR, threshold_margin
-from safevlm_sdk.policy import Policy
+from safevlm_sdk.policy import Action, Policy
 from safevlm_sdk.taxonomy import SAFE
 from safevlm_sdk.view_plan import ViewPlan
 
@@ -68,6 +68,7 @@ class Outcome:
         safe: Harmless groups.
         risky: Risky groups per category.
         flagged: Names of the harmless images that are still flagged.
+        flagged_before: How many of the harmless groups the present temperature and thresholds flag.
         data: Every image with its group.
     """
 
@@ -81,6 +82,7 @@ class Outcome:
     safe: Groups
     risky: Mapping[str, Groups]
     flagged: tuple[str, ...]
+    flagged_before: int
     data: Grouped
 
     @property
@@ -139,8 +141,23 @@ def calibrate(subject: Subject, data: Grouped, demand: Demand) -> Outcome:
             for sample, step, used in zip(data.samples, steps, kept, strict=True)
             if used and sample.image.category == SAFE and step >= choice.step
         ),
+        flagged_before=_flagged_before(subject, data, kept),
         data=data,
     )
+
+
+def _flagged_before(subject: Subject, data: Grouped, kept: Sequence[bool]) -> int:
+    """Harmless groups of which an image is not ALLOW as the subject decides now; a failing gate never allows."""
+    rows = zip(data.samples, data.groups, kept, strict=True)
+    harmless = [(sample, group) for sample, group, used in rows if used and sample.image.category == SAFE]
+    return len({group for sample, group in harmless if not _is_allowed(sample, subject)})
+
+
+def _is_allowed(sample: Sample, subject: Subject) -> bool:
+    if sample.error is not None:
+        return False
+    views = zip(sample.type_logits, sample.level_logprobs, strict=True)
+    return all(decide(types, levels, subject.rule, subject.policy).action is Action.ALLOW for types, levels in views)
 
 
 def _choose(safe: Groups, risky: Mapping[str, Groups], family: Family, demand: Demand, lost: int) -> Choice:

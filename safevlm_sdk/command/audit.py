@@ -30,7 +30,8 @@ def audit(
     ],
     out: Annotated[Path, typer.Option(help="The audit's own folder; one that was interrupted is gone on with.")],
     bundle: Annotated[
-        list[Path] | None, typer.Option("--bundle", "-b", help="A bundle's folder; repeat for several. [starter]")
+        list[Path] | None,
+        typer.Option("--bundle", "-b", help="A bundle's folder; repeat for several.", show_default="starter"),
     ] = None,
     starter: Annotated[
         bool, typer.Option("--starter", help="The bundle that comes with the SDK, beside --bundle.")
@@ -41,7 +42,9 @@ def audit(
     ] = None,
     provider: Annotated[str, typer.Option(help="As for `safevlm check`.")] = "cpu",
     precision: Annotated[str | None, typer.Option(help="As for `safevlm check`.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Threads; with --ray, processes. [one per core]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Threads; with --ray, processes.", show_default="one per core")
+    ] = None,
     kind: Annotated[
         Literal["folder", "jsonl", "parquet", "tar", "dataset"] | None,
         typer.Option(help="What SOURCE is to be taken for, where it could be several."),

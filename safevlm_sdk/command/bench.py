@@ -22,25 +22,34 @@ bench_app = typer.Typer(
 @bench_app.callback()
 def bench(
     context: typer.Context,
-    bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="A bundle's folder. [starter]")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", "-b", help="A bundle's folder.", show_default="starter")
+    ] = None,
     starter: Annotated[bool, typer.Option("--starter", help="The starter that comes with the SDK.")] = False,
     provider: Annotated[str, typer.Option(help="As for `safevlm check`. A demand, not a wish.")] = "cpu",
-    precision: Annotated[str | None, typer.Option(help="fp32, fp16, bf16, int8, w8 or w4. [the provider's]")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16, bf16, int8, w8 or w4.", show_default="what is fastest there")
+    ] = None,
     digest: Annotated[str | None, typer.Option(help="Refuse a bundle with another digest (sha256:…).")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed the bundle.")] = None,
-    batch_size: Annotated[list[int] | None, typer.Option(help="Images per run of the graph; repeat. [1]")] = None,
+    batch_size: Annotated[
+        list[int] | None, typer.Option(help="Images per run of the graph; repeat.", show_default="1")
+    ] = None,
     threads: Annotated[
-        list[int] | None, typer.Option(help="Threads within one operator; repeat. [the provider's]")
+        list[int] | None, typer.Option(help="Threads within one operator; repeat.", show_default="the provider's")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="A folder of your own images, instead of drawn ones.")] = None,
     rounds: Annotated[int, typer.Option(help="Samples of every figure.")] = 30,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the JSON line to this file, too.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the result to this file, as one line of JSON.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a PNG; needs the extra `bench`.")] = None,
 ) -> None:
     """Measure latency by step, throughput, start-up and memory of a gate, beside what the machine does at best.
 
-    Prints a card, a table and one JSON line. A bundle that was never calibrated is measured like any other. Nothing
-    else should run on the machine meanwhile.
+    Prints a card and a table. A bundle that was never calibrated is measured like any other.
+
+    Nothing else should run on the machine meanwhile.
     """
     if context.invoked_subcommand is not None:
         return
@@ -65,11 +74,11 @@ def bench(
         images=images,
     )
     result = measuring.run_bench(plan)
-    _print([*reporting.card_lines(result), "", *reporting.table_lines(result), ""])
-    line = import_module("safevlm_runtime.bench.result").to_line(result)
-    typer.echo(line)
+    _print([*reporting.card_lines(result), "", *reporting.table_lines(result)])
     if json_out is not None:
+        line = import_module("safevlm_runtime.bench.result").to_line(result)
         publish_file(json_out, f"{line}\n".encode(), error=OptionError)
+        typer.echo(f"result: {printable(str(json_out))}", err=True)
     if plot is not None:
         publish_file(plot, drawing.draw_plot(result), error=OptionError)
 

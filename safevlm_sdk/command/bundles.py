@@ -1,4 +1,4 @@
-"""`safevlm verify` and `safevlm inspect`."""
+"""Which bundles a command judges by; `safevlm verify` and `safevlm inspect`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,24 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from safevlm_sdk.command.printing import printable
+
+
+def bundle_folders(bundle: list[Path] | None, starter: bool) -> tuple[str, ...]:
+    """Absolute paths of the folders that --bundle names, then the starter's; without any, the starter's alone.
+
+    Args:
+        bundle: What --bundle was given, in its order.
+        starter: Whether --starter was given.
+
+    Raises:
+        BundleMissing: The starter is wanted, and this installation has none.
+    """
+    folders = [] if bundle is None else list(bundle)
+    if starter or not folders:
+        folders.append(import_module("safevlm_runtime.bundle.loading").starter_folder())
+    return tuple(str(folder.absolute()) for folder in folders)
 
 
 def verify(
@@ -40,8 +58,17 @@ def verify(
     typer.echo(report.render())
 
 
-def inspect(bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")]) -> None:
-    """Print what a bundle says of itself, as JSON."""
-    verify_module = import_module("safevlm_runtime.bundle.verify")
-    described = verify_module.describe(import_module("safevlm_runtime.bundle.reader").read_bundle(bundle))
-    typer.echo(json.dumps(described, indent=2))
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything, as JSON.")] = False,
+) -> None:
+    """Print what a bundle says of itself: what it looks for and from where, its graphs, its proof, its signature.
+
+    Nothing of it is run; `safevlm verify` does that.
+    """
+    read = import_module("safevlm_runtime.bundle.reader").read_bundle(bundle)
+    if as_json:
+        typer.echo(json.dumps(import_module("safevlm_runtime.bundle.verify").describe(read), indent=2))
+        return
+    for line in import_module("safevlm_runtime.bundle.summary").summary_lines(read):
+        typer.echo(printable(line))

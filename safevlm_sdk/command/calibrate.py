@@ -38,7 +38,8 @@ def calibrate(
     confidence: Annotated[float, typer.Option(help="In all bounds together.")] = 0.95,
     page: Annotated[Path | None, typer.Option(help="The HTML page that says what changed. [OUT.html]")] = None,
     policy: Annotated[
-        Path | None, typer.Option(help="The policy that the bounds are to hold under. [the bundle's own]")
+        Path | None,
+        typer.Option(help="The policy that the bounds are to hold under.", show_default="the bundle's own"),
     ] = None,
     tile: Annotated[
         int | None,
@@ -105,7 +106,9 @@ def _print(written: Any) -> None:
     found, shown = written.outcome, console()
     for rate in found.record.rates:
         shown.print(printable(note.sentence(rate)), markup=False)
-    shown.print(import_module("safevlm_sdk.calibration.page").images_flagged(found))
+    page = import_module("safevlm_sdk.calibration.page")
+    shown.print(page.images_flagged(found))
+    shown.print(page.than_before(found), soft_wrap=True)
     before, after = found.subject.rule, found.thresholds
     for name in before.covered:
         shown.print(f"threshold on {name}: {before.thresholds[name]:.6g} -> {after.categories[name]:.6g}")

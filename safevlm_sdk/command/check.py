@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os.path
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from safevlm_sdk.command.bundles import bundle_folders
 from safevlm_sdk.command.printing import console, printable
-from safevlm_sdk.errors import BundleDigest
 from safevlm_sdk.policy import Action
 from safevlm_sdk.verdict import Verdict
 
@@ -23,8 +24,12 @@ COLOURS = {Action.ALLOW: "green", Action.CAUTION: "yellow", Action.BLOCK: "red"}
 def check(
     images: Annotated[list[Path], typer.Argument(help="Image files (JPEG, PNG, WebP, GIF), and videos.")],
     bundle: Annotated[
-        list[Path] | None, typer.Option("--bundle", "-b", help="A bundle's folder; repeat for several. [starter]")
+        list[Path] | None,
+        typer.Option("--bundle", "-b", help="A bundle's folder; repeat for several.", show_default="starter"),
     ] = None,
+    starter: Annotated[
+        bool, typer.Option("--starter", help="The starter that comes with the SDK, beside --bundle.")
+    ] = False,
     policy: Annotated[Path | None, typer.Option(help="A policy, instead of the bundle's own.")] = None,
     source: Annotated[
         str | None, typer.Option(help="Where the images come from, by the policy's name for it.")
@@ -32,6 +37,7 @@ def check(
     digest: Annotated[
         list[str] | None, typer.Option(help="Refuse a bundle with another digest (sha256:…); one per bundle.")
     ] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed every bundle.")] = None,
     provider: Annotated[
         str,
         typer.Option(
@@ -39,6 +45,12 @@ def check(
             "openvino:NPU. A demand, not a wish."
         ),
     ] = "cpu",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16, bf16, int8, w8 or w4.", show_default="what is fastest there")
+    ] = None,
+    engine_seconds: Annotated[
+        float, typer.Option(help="Stop a run of a graph that takes longer, per image of its batch.")
+    ] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per image.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     isolate: Annotated[bool, typer.Option("--isolate", help="Decode in a child process with limits.")] = False,
@@ -50,21 +62,28 @@ def check(
 ) -> None:
     """Judge images; without --bundle, with the starter that comes with the SDK.
 
-    Videos (MP4, MOV, Matroska, WebM) need the extra `video`.
+    The worst decision of several bundles wins. Digests stand in the order of --bundle, the starter's last.
 
-    Exit code 0: all allowed; 10: something cautioned or blocked; 1: an image or the gate failed.
+    Videos (MP4, MOV, Matroska, WebM) need the extra `video`. For a folder, see `safevlm audit`.
+
+    Exit code 1: an image or the gate failed, whatever else was found.
+
+    Otherwise 10: something was cautioned or blocked. Otherwise 0: all images were allowed.
     """
     runtime_class = import_module("safevlm_runtime").Runtime
     if report is not None:
         import_module("safevlm_runtime.report").require_writable(report, images)
-    options: dict[str, Any] = {
-        "policy": policy,
-        "digest": digest or None,
-        "provider": provider,
-        "isolate_decoding": isolate,
-        "allow_uncalibrated": allow_uncalibrated,
-    }
-    with runtime_class.load(*bundle, **options) if bundle else _starter(runtime_class, options) as runtime:
+    with runtime_class.load(
+        *bundle_folders(bundle, starter),
+        policy=policy,
+        digest=digest or None,
+        public_key=key,
+        provider=provider,
+        precision=precision,
+        engine_seconds=engine_seconds,
+        isolate_decoding=isolate,
+        allow_uncalibrated=allow_uncalibrated,
+    ) as runtime:
         for warning in runtime.warnings:
             typer.echo(f"warning: {printable(warning)}", err=True)
         verdicts: list[Verdict] = []
@@ -82,14 +101,9 @@ def check(
         if report is not None:
             import_module("safevlm_runtime.report").write_report(report, images, verdicts, runtime.raster)
             typer.echo(f"report: {printable(str(report))}", err=True)
+    for path in filter(os.path.isdir, images):
+        typer.echo(printable(_about_folder(path)), err=True)
     raise typer.Exit(_exit_code(verdicts))
-
-
-def _starter(runtime_class: Any, options: dict[str, Any]) -> Any:
-    pins = options["digest"]
-    if pins is not None and len(pins) > 1:
-        raise BundleDigest(f"{len(pins)} digests for the starter alone; give one")
-    return runtime_class.starter(**(options | {"digest": pins[0] if pins else None}))
 
 
 def _is_video(path: Path) -> bool:
@@ -101,6 +115,11 @@ def _is_video(path: Path) -> bool:
             return bool(import_module("safevlm_runtime.judging.video").is_video(file.read(12)))
     except OSError:
         return False
+
+
+def _about_folder(path: Path) -> str:
+    """What to type instead of a folder."""
+    return f"hint: {path} is a folder: check its files ({path}/*), or all below it: safevlm audit {path} --out audit"
 
 
 def _exit_code(verdicts: list[Verdict]) -> int:

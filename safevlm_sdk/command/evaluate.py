@@ -33,7 +33,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Other labelled images, as for --data, to fit the linear probe on: the baseline."),
     ] = None,
-    policy: Annotated[Path | None, typer.Option(help="A policy, instead of the default one.")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="A policy, instead of the default one for its taxonomy.")
+    ] = None,
     card: Annotated[
         bool,
         typer.Option(

@@ -35,14 +35,18 @@ def export(
     opset: Annotated[int, typer.Option(help="ONNX operator set, from 18 on; not for --from-onnx.")] = 18,
     calibration_data: Annotated[
         Path | None,
-        typer.Option(help="A folder of real images for the proof; a classifier needs one. [generated examples]"),
+        typer.Option(
+            help="A folder of real images for the proof; a classifier needs one.", show_default="generated examples"
+        ),
     ] = None,
     precision: Annotated[
         str,
         typer.Option(metavar="P,…", help="Of fp32, fp16, bf16, int8, w8, w4; fp32 is always there (docs/export.md)."),
     ] = "fp32",
     max_flips: Annotated[int, typer.Option(help="Refuse a graph that changed more decisions than this.")] = 0,
-    policy: Annotated[Path | None, typer.Option(help="The bundle's policy. [the default policy]")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="The bundle's policy.", show_default="that of the taxonomy")
+    ] = None,
     components: Annotated[
         bool, typer.Option("--components", help="Also tower, safety projector and head, each as a graph of its own.")
     ] = False,
@@ -58,18 +62,27 @@ def export(
         typer.Option("--trt", help="Build TensorRT engines, and write OUT-trt-kit to build others on their target."),
     ] = False,
     trt_flavor: Annotated[
-        str | None, typer.Option(help="auto, enterprise or rtx. [auto: enterprise where it and a GPU are, else rtx]")
+        str | None,
+        typer.Option(
+            help="auto, enterprise or rtx.", show_default="auto: enterprise where it and a GPU are, else rtx"
+        ),
     ] = None,
     trt_target: Annotated[
         str | None,
-        typer.Option(metavar="SM,…", help="As sm86,sm89; current; or, for enterprise, ampere+. [sm86,sm89,sm120]"),
+        typer.Option(
+            metavar="SM,…", help="As sm86,sm89; current; or, for enterprise, ampere+.", show_default="sm86,sm89,sm120"
+        ),
     ] = None,
     openvino: Annotated[
         bool,
         typer.Option("--openvino", help="Also OpenVINO's IR, in fp16 and what --precision names of bf16 and int8."),
     ] = False,
-    name: Annotated[str | None, typer.Option(help="The bundle's name. [the checkpoint's or map's]")] = None,
-    license: Annotated[str | None, typer.Option(help="SPDX expression of the weights. [as the name]")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The bundle's name.", show_default="the checkpoint's or map's")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="SPDX expression of the weights.", show_default="as the name")
+    ] = None,
     sign: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Sign with this private key (PEM); needs the extra `sign`.")
     ] = None,

@@ -55,10 +55,12 @@ def push(
     repository: Annotated[
         str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub; made if need be.")
     ],
-    revision: Annotated[str | None, typer.Option(help="The branch, made if need be. [main]")] = None,
+    revision: Annotated[str | None, typer.Option(help="The branch, made if need be.", show_default="main")] = None,
     private: Annotated[
         bool | None,
-        typer.Option("--private/--public", help="Of the repository. [as it is; a new one as its owner's are]"),
+        typer.Option(
+            "--private/--public", help="Of the repository.", show_default="as it is; a new one as its owner's are"
+        ),
     ] = None,
 ) -> None:
     """Upload a bundle or a checkpoint to the Hugging Face hub in one commit, and print what whoever pulls it pins.

@@ -13,15 +13,41 @@ from rich.text import Text
 
 from safevlm_sdk.command.printing import console, printable
 from safevlm_sdk.effective_policy import active_overrides, effective_policy, expired_overrides, utc_today
+from safevlm_sdk.errors import OptionError
 from safevlm_sdk.policy import Action, Policy, default_policy_text, load_policy
 from safevlm_sdk.raster import Limits
 from safevlm_sdk.safety_prompt import RISKY_LEVELS, safety_prompt
 from safevlm_sdk.taxonomy import Taxonomy, load_taxonomy
 
 
-def print_default() -> None:
+def print_default(
+    place: Annotated[
+        Path | None,
+        typer.Option(
+            "--for",
+            help="A taxonomy (.toml), a checkpoint or a bundle: the default policy for its categories.",
+        ),
+    ] = None,
+) -> None:
     """Print the default policy, to begin your own with: safevlm policy default > policy.toml."""
-    typer.echo(default_policy_text(), nl=False)
+    typer.echo(default_policy_text(None if place is None else _taxonomy_of(place)), nl=False)
+
+
+def _taxonomy_of(place: Path) -> Taxonomy:
+    """The categories that a policy for this taxonomy, checkpoint or bundle is about."""
+    found: Taxonomy
+    if place.suffix == ".toml" and not place.is_dir():
+        found = load_taxonomy(place)
+    elif (place / "manifest.json").exists():
+        found = import_module("safevlm_runtime.bundle.reader").read_bundle(place).manifest.taxonomy
+    elif (place / "config.json").exists():
+        found = import_module("safevlm_training.config").load_config(place).taxonomy
+    else:
+        raise OptionError(
+            f"--for {place}: is no taxonomy (.toml), no checkpoint (config.json) and no bundle (manifest.json); give "
+            "the file that [model] taxonomy names, or a folder that `safevlm train` or `safevlm-export` wrote"
+        )
+    return found
 
 
 def check_policy(
@@ -33,7 +59,8 @@ def check_policy(
         bool, typer.Option("--starter", help="It is for the starter that comes with the SDK.")
     ] = False,
     taxonomy: Annotated[
-        str | None, typer.Option(help="A shipped taxonomy's name, or the path of a .toml file. [safevlm]")
+        str | None,
+        typer.Option(help="A shipped taxonomy's name, or the path of a .toml file.", show_default="safevlm"),
     ] = None,
 ) -> None:
     """Check a policy file, print what it does, and warn of what it breaks.

@@ -22,6 +22,7 @@ from safevlm_sdk.raster.canonical import (
 from safevlm_sdk.raster.container import Container
 from safevlm_sdk.raster.limits import DEFAULT_LIMITS, Limits, Size, check_sizes
 from safevlm_sdk.raster.source import ImageSource, read_source
+from safevlm_sdk.raster.unread import unread_format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,11 +105,14 @@ def _parse(taken: bytes | Image.Image | np.ndarray, limits: Limits) -> Container
         )
     name = _sniff(taken)
     if name not in limits.formats:
-        raise ImageFormat(
-            f"the bytes are {name or 'of no known image format'}; "
-            f"{', '.join(limits.formats)} are read: convert the image"
-        )
+        raise _not_read(name or unread_format(taken), limits)
     return {"JPEG": jpeg.parse, "PNG": png.parse, "GIF": gif.parse, "WEBP": webp.parse}[name](taken, limits)
+
+
+def _not_read(name: str, limits: Limits) -> ImageFormat:
+    read = " or ".join(filter(None, (", ".join(limits.formats[:-1]), *limits.formats[-1:])))
+    found = f"{name} is not read" if name else "the bytes are of no known image format"
+    return ImageFormat(f"{found}; convert the image to {read}")
 
 
 def _sniff(data: bytes) -> str:

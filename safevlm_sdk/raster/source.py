@@ -76,17 +76,15 @@ def _read_path(path: str | os.PathLike[str], limits: Limits) -> bytes:
     try:
         descriptor = os.open(path, _FLAGS)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise ImageNotFound(
-            "no file lies at the path; a string is always a path: pass bytes for image data"
-        ) from error
+        raise _not_found(path) from error
     except OSError as error:
         if error.errno == errno.ENXIO or os.path.isdir(path):
-            raise _no_file() from error
+            raise _no_file(folder=error.errno != errno.ENXIO) from error
         raise _unreadable(error) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise _no_file()
+            raise _no_file(folder=stat.S_ISDIR(status.st_mode))
         if status.st_size > limits.max_bytes:
             raise _too_large(status.st_size, limits)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -129,8 +127,15 @@ def _too_large(found: int, limits: Limits) -> ImageTooLarge:
     )
 
 
-def _no_file() -> ImageNotAFile:
-    return ImageNotAFile("the path is a directory, device, pipe or socket; pass the path of a regular file")
+def _not_found(path: str | os.PathLike[str]) -> ImageNotFound:
+    data = "; image data is passed as bytes, for a string is always a path" if isinstance(path, str) else ""
+    return ImageNotFound(f"no file lies at the path; check its name, and the folder that it starts from{data}")
+
+
+def _no_file(*, folder: bool) -> ImageNotAFile:
+    if folder:
+        return ImageNotAFile("the path is a folder; pass the paths of the files in it")
+    return ImageNotAFile("the path is a device, pipe or socket; pass the path of a regular file, or bytes")
 
 
 def _unreadable(error: OSError | ValueError) -> ImageUnreadable:

@@ -44,6 +44,8 @@ RUNS = {
     "tests/docs/test_quickstart.py::test_the_observer_of_the_telemetry_page_counts": ["docs/telemetry.md python"],
     "tests/docs/test_quickstart.py::test_the_policies_page_runs": ["docs/policy.md python"],
     "tests/runtime/test_openai_engine.py::test_the_examples_of_the_page_run": ["docs/gate.md python"],
+    "tests/runtime/test_guard_engines.py::test_the_engine_of_the_page_answers": ["docs/gate.md python"],
+    "tests/proxy/test_gate_page.py::test_the_library_of_openai_shows_a_failed_gate": ["docs/gate.md python"],
     "tests/training/test_engine.py::test_the_example_of_the_page_runs": ["docs/gate.md python"],
     "tests/training/vlm/test_training_page.py::test_every_command_and_the_example_run": [
         "docs/training.md console",

@@ -81,7 +81,11 @@ def test_a_harmless_picture_goes_to_the_model_and_a_document_does_not(ask, serve
 def test_a_picture_that_cannot_be_judged_and_a_server_that_is_not_there_are_told(ask, server, pictures, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     broken = ask(tmp_path / "broken.png", server.server_port)
-    assert broken.stderr == "gate: failed: image_format\n"
+    assert broken.returncode == 1
+    assert broken.stderr.startswith("gate: failed, image_format: the bytes are of no known image format; ")
+    absent = ask(tmp_path / "absent.png", server.server_port)
+    assert (absent.returncode, absent.stdout) == (1, "I cannot help with this image.\n")
+    assert absent.stderr.startswith("gate: failed, image_not_found: no file lies at the path; ")
     assert server.asked == []
     pictures["scene_hills"].save(tmp_path / "hills.png")
     gone = ask(tmp_path / "hills.png", 9)

@@ -16,7 +16,7 @@ def test_every_cell_runs(cells, capsys):
     assert "looked for ('privacy',)" in judged
     assert one.startswith("caution privacy MEDIUM | privacy 0.9")
     assert "@" in one
-    assert failed == "block image_format | a risk that was found: None\n"
+    assert failed.startswith("block | the gate failed, and found no risk: image_format | the bytes are of no known ")
     assert policy.startswith("block | I cannot help with this image.\n")
     assert policy.endswith("'scene_hills', 'scene_room']\n")
 

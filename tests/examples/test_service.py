@@ -151,6 +151,13 @@ def test_one_runtime_is_loaded_and_closed_and_judges_a_few_at_a_time(ask, servic
     assert loaded[0].check(pictures["scene_hills"]).error == "engine_failed"  # closed
 
 
+@pytest.mark.parametrize("missing", ["uvicorn", "fastapi"])
+def test_without_what_it_needs_it_ends_in_one_line(load, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit, match=rf"{missing} is not here; run: pip install .*safevlm-sdk\[cpu,serve\]"):
+        load("service.py")
+
+
 def test_the_command_serves(folder, pictures, tmp_path):
     command = [sys.executable, str(folder / "service.py"), "--keep", str(tmp_path / "kept"), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

@@ -134,15 +134,30 @@ def test_a_camera_of_opencv_gives_blue_first_and_is_released(webcam, frames, mon
     with pytest.raises(SystemExit, match="5: cannot be opened"):
         list(webcam.frames_of("5"))
     monkeypatch.setattr(webcam, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match=r"safevlm-sdk\[video\]"):
+    with pytest.raises(SystemExit, match=r"camera takes OpenCV.*opencv-python-headless"):
         webcam.frames_of("0")
+    with pytest.raises(SystemExit, match=r"safevlm-sdk\[video\]"):
+        webcam.frames_of("clip.mp4")
+
+
+def test_a_broken_picture_is_named_acted_upon_and_the_others_are_judged(webcam, pictures, tmp_path, capsys):
+    for number, name in enumerate(["scene_hills", "passport", "scene_hills", "scene_hills"]):
+        pictures[name].resize(SIZE).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    (tmp_path / "2.png").write_bytes((tmp_path / "0.png").read_bytes()[:200])
+    assert webcam.main([str(tmp_path)]) == 1
+    *_, first, broken, cut, last, summary = capsys.readouterr().out.splitlines()
+    assert first == "frame 0: nothing judged -> allow: no threshold reached"
+    assert broken.startswith("frame 1 (1.png): allow -> failed (image_format): ")
+    assert cut.startswith("frame 2 (2.png): failed (image_format) -> failed (image_corrupt): ")
+    assert last.startswith("frame 3: failed (image_corrupt) -> allow")
+    assert summary == "4 frames judged: allow 2, failed (image_format) 1, failed (image_corrupt) 1"
 
 
 def test_what_cannot_be_judged_ends_with_exit_code_1(webcam, tmp_path, capsys):
     assert webcam.main([str(tmp_path)]) == 1
     assert capsys.readouterr().out.endswith("0 frames judged: \n")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    assert webcam.main([str(tmp_path)]) == 1
+    assert webcam.main([str(tmp_path), "--policy", str(tmp_path / "none.toml")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
     with pytest.raises(SystemExit):
         webcam.main(["--every", "0"])

@@ -31,6 +31,8 @@ from safevlm_sdk.errors import BundleUncalibrated, ExportError, PolicyError
 from safevlm_sdk.features import VisionFeatures
 from safevlm_sdk.policy import default_policy_text, parse_policy
 from safevlm_sdk.preprocess import preprocess
+from safevlm_sdk.taxonomy import Taxonomy
+from safevlm_training.config import config_bytes, load_config
 
 Cases = Callable[[str], Any]
 ALL = ("clip-edge", "clip-paper", "vit-edge", "efficientnet-edge")
@@ -252,6 +254,36 @@ def test_a_policy_of_ones_own_is_shipped_and_a_broken_one_stops_before_work(
         with pytest.raises(PolicyError, match=broken):
             export_checkpoint(checkpoint, out, ExportOptions(policy=tmp_path / broken))
     assert not out.exists()
+
+
+def test_a_taxonomy_of_ones_own_ships_a_default_policy_for_it(case_of: Cases, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(case_of("vit-edge").checkpoint, checkpoint)
+    config = load_config(checkpoint)
+    known = {name: config.taxonomy.categories[name] for name in config.coverage}
+    mine = Taxonomy(name="mine", categories=known)
+    (checkpoint / "config.json").write_bytes(config_bytes(msgspec.structs.replace(config, taxonomy=mine)))
+    export_checkpoint(checkpoint, tmp_path / "out", ExportOptions())
+    assert (tmp_path / "out" / "policy.toml").read_bytes() == default_policy_text(mine)
+    with Runtime.load(tmp_path / "out") as runtime:
+        assert set(runtime.covered) == set(known)
+
+
+def test_a_policy_that_no_bundle_could_be_loaded_with_stops_before_work(case_of: Cases, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()  # without weights: nothing is to be read but what it covers
+    shutil.copyfile(case_of("vit-edge").checkpoint / "config.json", checkpoint / "config.json")
+    actions = b'[actions.%s]\nlow = "block"\nmedium = "block"\nhigh = "block"\n'
+    head = b'schema = 1\nname = "mine"\nuncovered = "refuse"\n'
+    wrong: dict[str, tuple[bytes, ...]] = {
+        r"nothing would be judged: the gate covers privacy.*pass --policy FILE": (b"politics",),
+        r"names spam, and no taxonomy here has that.*take \[actions\.spam\] out": (b"privacy", b"spam"),
+        "wants politics, which no loaded bundle covers": (b"privacy", b"politics"),
+    }
+    for message, names in wrong.items():
+        (tmp_path / "mine.toml").write_bytes(head + b"".join(actions % name for name in names))
+        with pytest.raises(PolicyError, match=message):
+            export_checkpoint(checkpoint, tmp_path / "out", ExportOptions(policy=tmp_path / "mine.toml"))
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,46 @@ def test_what_is_not_finite_is_refused(bad: float) -> None:
         evidence([5.0, 1.0], [5.0, bad]).result(max_flips=9)
 
 
+def with_features(scale: float, damage: Callable[[np.ndarray], None]) -> Evidence:
+    """Of two images with features [100, 200] of this size, of which those of the second are damaged."""
+    expected = np.full((2, 100, 200), scale, np.float32)
+    found = expected.copy()
+    damage(found[1])
+    collected = Evidence(graph="gate.fp16", backend=Fixed(features=found), rule=RULE, policy=POLICY, precision="fp16")
+    collected.add(["a", "b"], Vectors(inputs={}, expected={"features": expected}))
+    return collected
+
+
+def one_unit(features: np.ndarray) -> None:
+    features[3, 4] = 0.0
+
+
+def one_channel(features: np.ndarray) -> None:
+    features[:, 4] = 0.0
+
+
+def one_token(features: np.ndarray) -> None:
+    features[3] = 0.0
+
+
+def not_a_number(features: np.ndarray) -> None:
+    features[3, 4] = float("nan")
+
+
+@pytest.mark.parametrize("scale", [0.06, 6.0, 600.0])
+def test_features_are_bounded_by_their_own_size_and_not_by_the_unit_that_is_most_off(scale: float) -> None:
+    proof = with_features(scale, one_unit).result(max_flips=0).proof
+    assert proof.max_error["features"] == pytest.approx(scale)
+    for damage in (one_channel, one_token, not_a_number):
+        with pytest.raises(ProofFailed, match=rf"features is off by .* \(root mean square\), {0.02 * scale:.3g} is"):
+            with_features(scale, damage).result(max_flips=0)
+
+
+def test_no_logit_may_stray() -> None:
+    with pytest.raises(ProofFailed, match="type_logits is off by"):
+        evidence([5.0] * 20_000, [5.0] * 19_999 + [5.1]).result(max_flips=0)
+
+
 def test_no_images_are_no_proof() -> None:
     with pytest.raises(ProofFailed, match="no images"):
         Evidence(graph="g", backend=Fixed(), rule=RULE, policy=POLICY).result(max_flips=0)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import openai
 import pytest
 
 from safevlm_runtime.judging.screening import Screening
+from safevlm_runtime.telemetry.decision_log import DecisionLog
 from safevlm_sdk.policy import Action
+
+ERRORS = {"block": None, "fail": "engine_failed", "broken": "image_corrupt"}
 
 
 def image(url):
@@ -56,12 +60,15 @@ def test_a_blocked_request_is_refused_in_the_protocol_and_sends_nothing(proxy, s
             ]
             reasons = [c.finish_reason for chunk in chunks for c in chunk.choices if c.finish_reason]
             assert chunks[-1].usage.total_tokens == 0
+            told = [chunk.model_extra["safevlm"] for chunk in chunks]
         else:
             answer = client.chat.completions.create(model="m", messages=messages, n=2)
+            told = [answer.model_extra["safevlm"]]
             said = [choice.message.content for choice in answer.choices]
             reasons = [choice.finish_reason for choice in answer.choices]
     assert said == ["I cannot help with this image."] * 2
     assert reasons == ["content_filter"] * 2
+    assert {(one["action"], one["error"]) for one in told} == {("block", ERRORS[kind])}
     assert spy.data == b""
 
 
@@ -74,6 +81,14 @@ def test_headers_tell_a_failed_gate_from_a_risk(proxy, pictures):
     assert risk.headers["x-safevlm-verdict"] != failure.headers["x-safevlm-verdict"]
 
 
+@pytest.mark.parametrize("kind", ["block", "fail", "broken", "allow", "caution"])
+def test_the_body_of_a_refusal_says_what_the_headers_say_and_no_other_body_does(proxy, pictures, kind):
+    answer = proxy.chat([image(pictures[kind])])
+    names = {"action": "x-safevlm-action", "error": "x-safevlm-error", "verdict": "x-safevlm-verdict"}
+    told = {key: answer.headers.get(name) for key, name in names.items()}
+    assert answer.json().get("safevlm") == (told if kind in ERRORS else None)
+
+
 def test_a_failed_gate_lets_judged_pixels_pass_only_where_the_policy_says_so(proxy, spy, pictures, raster_of):
     answer = proxy.chat([text("what?"), image(pictures["doubt"])])
     assert (answer.headers["x-safevlm-action"], answer.headers["x-safevlm-error"]) == ("caution", "engine_failed")
@@ -82,16 +97,49 @@ def test_a_failed_gate_lets_judged_pixels_pass_only_where_the_policy_says_so(pro
     assert raster_of(sent[1]["image_url"]["url"]) == proxy.screener.verdicts[0].raster_sha256
 
 
-def test_an_image_without_pixels_never_goes_on_whatever_the_policy_says(make_proxy, make_verdict, spy, pictures):
+@pytest.mark.parametrize(("action", "observed"), [("caution", None), ("allow", "caution"), ("allow", "block")])
+def test_an_image_without_pixels_never_goes_on_whatever_the_policy_says(
+    make_proxy, make_verdict, spy, pictures, tmp_path, action, observed
+):
     class Lenient:
         def screen(self, data, *, source=None):
-            return Screening(verdict=make_verdict(Action.CAUTION, error="image_corrupt"), raster=None)
+            verdict = make_verdict(Action.CAUTION, error="image_corrupt")
+            note = verdict.safety_prompt if action == "caution" else ""
+            meant = None if observed is None else Action(observed)
+            return Screening(
+                verdict=replace(verdict, action=Action(action), observed=meant, safety_prompt=note), raster=None
+            )
 
-    answer = make_proxy(Lenient()).chat([image(pictures["broken"])])
+    proxy = make_proxy(Lenient(), observers=(DecisionLog(tmp_path / "log"),))
+    answer = proxy.chat([image(pictures["broken"])])
     assert answer.json()["choices"][0]["finish_reason"] == "content_filter"
     assert answer.json()["choices"][0]["message"]["content"]
     assert answer.headers["x-safevlm-error"] == "image_corrupt"
     assert spy.data == b""
+    # What was done, and the same everywhere: whoever counts blocks does not miss it.
+    line = json.loads((tmp_path / "log").read_text())
+    assert [line["action"], line["observed"], line["blocked"]] == ["block", observed and "block", True]
+    assert answer.headers["x-safevlm-action"] == "block"
+    counted = 'safevlm_verdicts_total{action="block",category="none",entry="proxy",level="none"} 1.0'
+    assert counted in proxy.client.get("/metrics").text
+
+
+@pytest.mark.parametrize("broken_first", [True, False])
+def test_the_refusal_is_the_policys_where_a_risk_was_found_beside_a_broken_image(
+    make_proxy, make_verdict, pictures, broken_first
+):
+    class Lenient:
+        def screen(self, data, *, source=None):
+            if broken_first is (len(seen) == 0):
+                verdict = make_verdict(Action.CAUTION, error="image_corrupt")
+            else:
+                verdict = replace(make_verdict(Action.BLOCK), refusal="Not that one.")
+            seen.append(verdict)
+            return Screening(verdict=verdict, raster=None)
+
+    seen = []
+    answer = make_proxy(Lenient()).chat([image(pictures["allow"]), image(pictures["allow"])])
+    assert answer.json()["choices"][0]["message"]["content"] == "Not that one."
 
 
 def test_a_cautioned_image_brings_the_worst_note_behind_the_question_of_its_turn(proxy, spy, pictures):

@@ -123,8 +123,8 @@ def test_metrics_count_verdicts_and_refusals(make_proxy, pictures):
     text = proxy.client.get("/metrics").text
     assert 'safevlm_verdicts_total{action="block",category="privacy",entry="proxy",level="medium"} 1.0' in text
     assert 'safevlm_requests_refused_total{code="unsupported_part"} 1.0' in text
-    assert "safevlm_images_judging 0.0" in text
-    assert "safevlm_images_waiting 0.0" in text
+    assert "safevlm_requests_judging 0.0" in text
+    assert "safevlm_requests_waiting 0.0" in text
 
 
 def test_the_description_names_every_endpoint(proxy):

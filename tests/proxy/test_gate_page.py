@@ -34,8 +34,20 @@ def test_a_cautioned_turn(proxy, spy, pictures, shown):
 def test_a_blocked_answer(proxy, pictures, shown):
     answer = proxy.chat(asked(pictures["block"]))
     assert (answer.status_code, answer.headers["x-safevlm-action"]) == (200, "block")
-    assert answer.json() | {"id": "chatcmpl-…", "created": 0} == shown[1]
+    told = answer.json()["safevlm"]
+    assert told["verdict"] == answer.headers["x-safevlm-verdict"]
+    masked = {"id": "chatcmpl-…", "created": 0, "safevlm": told | {"verdict": "…"}}
+    assert answer.json() | masked == shown[1]
     assert proxy.chat(asked(pictures["block"]), stream=True).text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("fail", "engine_failed"), ("block", None), ("allow", None)])
+def test_the_library_of_openai_shows_a_failed_gate(proxy, pictures, capsys, kind, said):
+    (block,) = re.findall(r"^```python\n(# needs: the gate at that address\n.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    names = {"messages": [{"role": "user", "content": asked(pictures[kind])}]}
+    exec(compile(block.replace("127.0.0.1:8787", f"127.0.0.1:{proxy.port}"), "gate.md", "exec"), names)
+    names["client"].close()
+    assert capsys.readouterr().out == (f"the gate failed, which is no risk that was found: {said}\n" if said else "")
 
 
 def test_a_refused_request(proxy, pictures, shown):

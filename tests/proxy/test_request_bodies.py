@@ -193,7 +193,14 @@ def test_base64_and_data_urls_with_two_readings_are_refused(proxy, spy, name):
 @pytest.mark.parametrize(("stated", "kind"), [("jpeg", "PNG"), ("png", "JPEG"), ("gif", "WEBP"), ("png", "BMP")])
 def test_another_type_than_stated_is_refused(proxy, spy, encode, stated, kind):
     url = f"data:image/{stated};base64,{base64.b64encode(encode((0, 250, 0), kind=kind)).decode()}"
-    refused(proxy.chat([{"type": "image_url", "image_url": {"url": url}}]), spy, "image_type_mismatch")
+    error = refused(proxy.chat([{"type": "image_url", "image_url": {"url": url}}]), spy, "image_type_mismatch")
+    assert ("state what it is" in error["message"]) is (kind != "BMP")
+
+
+def test_what_is_no_image_is_told_what_is_read(proxy, spy):
+    url = f"data:image/png;base64,{base64.b64encode(b'a shopping list').decode()}"
+    error = refused(proxy.chat([{"type": "image_url", "image_url": {"url": url}}]), spy, "image_type_mismatch")
+    assert "none of PNG, JPEG, WebP, GIF, which are all that is read" in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def test_a_blocked_request_is_refused_in_the_protocol_and_sends_nothing(proxy, s
     assert answer.output_text == "I cannot help with this image."
     assert answer.status == "incomplete"
     assert answer.incomplete_details.reason == "content_filter"
+    told = {"block": None, "fail": "engine_failed", "broken": "image_corrupt"}
+    assert (answer.model_extra["safevlm"]["action"], answer.model_extra["safevlm"]["error"]) == ("block", told[kind])
     assert spy.data == b""
 
 

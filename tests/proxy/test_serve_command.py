@@ -121,7 +121,9 @@ def refused(monkeypatch, capsys):
     return run
 
 
-def test_it_says_what_it_covers_and_serves_the_starter(serve, spy, encode, raster_of, card, strict, tmp_path):
+def test_it_says_what_it_covers_and_serves_the_starter(
+    serve, running, spy, encode, raster_of, card, strict, tmp_path
+):
     log = tmp_path / "decisions.jsonl"
     address, said = serve("--starter", "--log", str(log), "--policy", str(strict))
     assert "looked for: privacy; for nothing else" in said
@@ -152,10 +154,13 @@ def test_it_says_what_it_covers_and_serves_the_starter(serve, spy, encode, raste
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["action"] for line in lines] == ["allow", "allow", "block"]
     assert [line["raster_sha256"] for line in lines[:2]] == [verdict["raster_sha256"]] * 2
+    running[0].terminate()
+    assert running[0].communicate(timeout=60)[1] == "gate: ended\n"
 
 
-def test_several_workers_serve_one_port(serve, encode):
-    address, _ = serve("--starter", "--workers", "2", "--no-isolate")
+def test_several_workers_serve_one_port(serve, running, encode):
+    address, said = serve("--starter", "--workers", "2", "--no-isolate")
+    assert f"page: {address}/" in said
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(httpx.Client(base_url=address, timeout=60)) for _ in range(8)]
         assert [client.get("/readyz").status_code for client in clients] == [200] * 8
@@ -168,6 +173,8 @@ def test_several_workers_serve_one_port(serve, encode):
             line for client in clients for line in client.get("/metrics").text.splitlines() if 'entry="proxy"' in line
         }
     assert told == {'safevlm_verdicts_total{action="allow",category="safe",entry="proxy",level="none"} 8.0'}
+    running[0].terminate()
+    assert running[0].communicate(timeout=60)[1] == "gate: ended\n"
 
 
 def test_a_hangup_puts_the_policy_in_force_as_it_is_now_and_a_broken_one_changes_nothing(

@@ -22,7 +22,7 @@ from safevlm_runtime.calibrate.bundle import COUNTED_AT, _proof, calibrate_bundl
 from safevlm_runtime.calibrate.golden import still_clear
 from safevlm_runtime.judging.gate import open_gate
 from safevlm_sdk.calibration.choose import Demand
-from safevlm_sdk.calibration.page import Written, render
+from safevlm_sdk.calibration.page import Written, render, than_before
 from safevlm_sdk.calibration.request import Request, Tiling
 from safevlm_sdk.command.calibrate import _print
 from safevlm_sdk.errors import BoundsContradict, BoundUnsupported, CalibrationError, DataError, OptionError
@@ -107,6 +107,25 @@ def test_everything_but_thresholds_and_words_stays(calibrated: Written, bundle: 
     (rate,) = after.calibration.record.rates
     seen = f"{rate.errors} of {rate.groups} groups ({rate.images} images)"
     assert f"| groups of harmless images flagged | at most 0.05 | {seen} |" in card
+
+
+def test_it_says_whether_more_is_flagged_than_before(calibrated: Written, bundle: Path, safe: Path) -> None:
+    found = calibrated.outcome
+    assert found.flagged_before == len(flagged_by(bundle, safe)) < len(found.flagged) == 2
+    assert found.thresholds.any < found.subject.rule.any_threshold
+    more = than_before(found)
+    assert more.startswith(
+        f"The gate flags more than before: 2 of {SAFE} groups of harmless images, before: 0, at low"
+    )
+    assert "ask for a smaller one" in more
+    assert more in calibrated.page.read_text()
+    assert calibrated.to_dict()["flagged_groups_before"] == 0
+    fewer = than_before(replace(found, flagged_before=9))
+    assert fewer == f"The gate flags fewer than before: 2 of {SAFE} groups of harmless images, before: 9."
+    stricter = than_before(replace(found, flagged_before=2))
+    assert stricter.startswith(f"The gate flags as many as before: 2 of {SAFE} groups of harmless images, at lower")
+    same = replace(found, flagged_before=2, present=found.step)
+    assert than_before(same) == f"The gate flags as many as before: 2 of {SAFE} groups of harmless images."
 
 
 def test_the_page_says_what_changed_and_escapes_names(calibrated: Written) -> None:
@@ -271,7 +290,7 @@ def test_bounds_under_another_policy_say_so(bundle: Path, safe: Path, tmp_path: 
     assert said in found.card
     assert said in verify_bundle(written.out).render().splitlines()[-1]
     assert [said in warning for warning in describe(found)["warnings"]] == [True]
-    assert said in json.loads(run("inspect", written.out).stdout)["warnings"][0]
+    assert said in json.loads(run("inspect", written.out, "--json").stdout)["warnings"][0]
 
 
 def test_bounds_under_the_bundle_s_own_policy_need_no_word(calibrated: Written, bundle: Path) -> None:
@@ -456,6 +475,7 @@ print([name for name in ("torch", "transformers", "onnx", "pandas") if name in s
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
     assert f"of {SAFE} single harmless images are flagged." in done.stdout
+    assert f"The gate flags more than before: 2 of {SAFE} groups" in done.stdout
 
 
 def test_the_starter_is_read_as_before() -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
 import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from safevlm_runtime.bundle.reader import starter_path
+from safevlm_sdk.command.bundles import bundle_folders
+from safevlm_sdk.manifest import MANIFEST_FILE, manifest_bytes, parse_manifest, sealed
 from safevlm_training.documents import examples
 
 KEYS = {
@@ -140,11 +144,67 @@ def test_a_provider_that_is_not_here_is_one_line(images):
 def test_verify_and_inspect():
     done = run("verify", starter_path())
     assert done.returncode == 0, done.stderr
-    described = json.loads(run("inspect", starter_path()).stdout)
+    described = json.loads(run("inspect", starter_path(), "--json").stdout)
     assert described["manifest"]["digest"] in done.stdout
     refused = run("verify", starter_path(), "--digest", "sha256:" + "0" * 64)
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: bundle_digest: ")
+
+
+def test_inspect_says_in_few_lines_what_to_read_first(tmp_path):
+    done = run("inspect", starter_path())
+    assert done.returncode == 0, done.stderr
+    said = {line.split(maxsplit=1)[0]: line for line in done.stdout.splitlines()}
+    assert len(done.stdout.splitlines()) <= 25
+    digest = json.loads(run("inspect", starter_path(), "--json").stdout)["manifest"]["digest"]
+    assert said["digest"] == f"digest      {digest}"
+    assert said["covers"].startswith("covers      privacy from 0.4479: Pictures that look like identity cards")
+    assert "gate.fp32: fp32, onnxruntime, 3.1 MB; 0 of 290 proof images changed" in done.stdout
+    assert said["proof"].startswith("proof       decisions, on ")
+    assert said["signature"] == "signature   none"
+    signed = tmp_path / "signed"
+    shutil.copytree(starter_path(), signed)
+    (signed / "SIGNATURE").write_text("{}")
+    assert "signature   there, not verified" in run("inspect", signed).stdout
+
+
+def test_the_starter_beside_a_bundle_of_ones_own(images, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(starter_path(), other)
+    manifest = parse_manifest((other / MANIFEST_FILE).read_bytes())
+    manifest = sealed(msgspec.structs.replace(manifest, name="other"))
+    (other / MANIFEST_FILE).write_bytes(manifest_bytes(manifest))
+    done = run("check", images / "bank_card.jpg", "--bundle", other, "--starter", "--json")
+    starter = json.loads(run("inspect", starter_path(), "--json").stdout)["manifest"]["digest"]
+    assert json.loads(done.stdout)["bundle_digests"] == [manifest.digest, starter]
+    alone = run("check", images / "bank_card.jpg", "--starter", "--json")
+    assert json.loads(alone.stdout)["bundle_digests"] == [starter]
+    assert bundle_folders(None, False) == bundle_folders([], True) == (str(starter_path().absolute()),)
+    assert bundle_folders([Path("a"), tmp_path], False) == (str(Path.cwd() / "a"), str(tmp_path))
+
+
+def test_how_a_bundle_is_loaded_is_said(images):
+    for option, value, said in (
+        ("--precision", "int8", "error: bundle_invalid: bundle 'safevlm-starter-documents' has no gate graph"),
+        ("--engine-seconds", "0", "error: option_invalid: engine_seconds is 0"),
+        ("--key", "key.pub", "error: bundle_unsigned: "),
+    ):
+        done = run("check", images / "china.jpg", option, value)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(said)
+    done = run("check", images / "china.jpg", "--precision", "fp32", "--engine-seconds", "9", "--json")
+    assert json.loads(done.stdout)["error"] is None
+
+
+def test_a_folder_and_a_missing_file_are_told_with_what_to_type(images, tmp_path):
+    done = run("check", tmp_path, tmp_path / "absent.jpg", images / "bank_card.jpg")
+    assert done.returncode == 1  # and not 10, though something is blocked or cautioned
+    assert "image_not_a_file: the path is a folder" in done.stdout
+    assert "image_not_found: no file lies at the path; check its name" in done.stdout
+    assert "pass bytes" not in done.stdout
+    (hint,) = done.stderr.splitlines()
+    assert f"({tmp_path}/*)" in hint
+    assert f"safevlm audit {tmp_path} --out " in hint
 
 
 def test_names_of_strangers_cannot_write_to_the_terminal(images, tmp_path):
@@ -186,7 +246,7 @@ def test_a_folder_that_is_no_bundle_is_said_to_be_none(images):
 
 
 def test_several_bundles_can_be_pinned(images, tmp_path):
-    digest = json.loads(run("inspect", starter_path()).stdout)["manifest"]["digest"]
+    digest = json.loads(run("inspect", starter_path(), "--json").stdout)["manifest"]["digest"]
     assert run("check", images / "china.jpg", "-b", starter_path(), "--digest", digest).returncode == 0
     assert run("check", images / "china.jpg", "--digest", digest).returncode == 0
     assert (

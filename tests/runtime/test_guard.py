@@ -132,6 +132,7 @@ def test_an_image_that_cannot_be_judged_reaches_no_engine(runtime, careful, spy,
         reply = gate.guard(spy).generate("What?", [picture(GREEN), bad])
         assert (reply.refused, reply.text, reply.finish_reason) == (True, REFUSAL, "content_filter")
         assert [verdict.error is None for verdict in reply.verdicts] == [True, False]
+        assert [verdict.action for verdict in reply.verdicts] == [Action.ALLOW, Action.BLOCK]
     assert spy.bodies == []
 
 

@@ -104,6 +104,30 @@ def test_the_default_one_is_printed_to_begin_with(tmp_path):
     assert run("policy", "check", tmp_path / "policy.toml", "--starter").returncode == 0
 
 
+def test_the_default_for_a_taxonomy_a_checkpoint_or_a_bundle(tmp_path):
+    taxonomy = tmp_path / "factory.toml"
+    taxonomy.write_text('name = "factory"\n[categories.no_helmet]\nusual_level = 2\ndescription = "A bare head."\n')
+    done = run("policy", "default", "--for", taxonomy)
+    assert done.returncode == 0, done.stderr
+    assert tuple(parse_policy(done.stdout).actions) == ("no_helmet",)
+    (tmp_path / "policy.toml").write_text(done.stdout)
+    assert run("policy", "check", tmp_path / "policy.toml", "--taxonomy", taxonomy).returncode == 0
+    for folder in (starter_path(), Path(__file__).parents[2] / "starter" / "checkpoint"):
+        assert run("policy", "default", "--for", folder).stdout == default_policy_text().decode()
+    refused = run("policy", "default", "--for", tmp_path)
+    assert refused.returncode == 1
+    assert "is no taxonomy (.toml), no checkpoint (config.json) and no bundle" in refused.stderr
+
+
+def test_a_category_of_no_bundle_is_refused_with_what_to_do(file):
+    file.write_text(POLICY.replace("[actions.fairness]", "[actions.spam]").split("[[overrides")[0])
+    done = run("policy", "check", file, "--starter")
+    assert done.returncode == 1
+    assert "policy 'gate' names spam, and no taxonomy here has that" in done.stderr
+    assert "load the bundle whose taxonomy has it as well, or take [actions.spam] out of the policy" in done.stderr
+    assert "['" not in done.stderr
+
+
 def test_check_takes_a_source_and_warns_of_the_policy(file, tmp_path):
     photo = tmp_path / "grey.png"
     Image.fromarray(np.full((64, 64, 3), 120, np.uint8)).save(photo)

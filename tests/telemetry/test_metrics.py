@@ -81,7 +81,7 @@ def test_queue_cache_and_lost_lines(metrics, verdict):
     metrics.log_line_lost()
     metrics.judged(verdict("safe", cached=True), WENT_ON)
     found = samples(metrics)
-    assert (found["safevlm_images_waiting",], found["safevlm_images_judging",]) == (0, 1)
+    assert (found["safevlm_requests_waiting",], found["safevlm_requests_judging",]) == (0, 1)
     assert found["safevlm_log_lines_lost_total",] == found["safevlm_cached_total",] == 1
 
 
@@ -92,6 +92,13 @@ def test_a_policy_that_is_gone_is_no_longer_shown(metrics):
     assert found["safevlm_policy_info", ("digest", "sha256:3"), ("name", "new")] == 1
     assert ("safevlm_policy_info", ("digest", "sha256:2"), ("name", "old")) not in found
     assert found["safevlm_provider_info", ("provider", "cpu")] == 1
+
+
+def test_when_a_counter_began_is_not_told(metrics, verdict):
+    metrics.judged(verdict(), BLOCKED)
+    text = metrics.exposition()[0].decode()
+    assert "_created" not in text
+    assert "safevlm_step_seconds_bucket" in text
 
 
 def test_two_instances_share_nothing(metrics, verdict):
@@ -114,7 +121,7 @@ def test_any_of_several_workers_answers_for_all(tmp_path):
     text = workers[0].communicate("\n")[0]
     workers[1].communicate("\n")
     assert 'safevlm_requests_refused_total{code="overloaded"} 2.0' in text
-    assert "safevlm_images_waiting 2.0" in text
+    assert "safevlm_requests_waiting 2.0" in text
     assert 'safevlm_policy_info{digest="sha256:2",name="old"} 0.0' in text
     assert 'safevlm_policy_info{digest="sha256:3",name="new"} 1.0' in text
 

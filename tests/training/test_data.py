@@ -151,6 +151,7 @@ def test_the_message_shows_twenty_and_the_file_all(tmp_path: Path) -> None:
     write_bad_rows(listed, bad)
     with pytest.raises(DataError) as caught:
         refuse(bad, listed)
+    assert 'write bad_rows = "skip" at the top of the recipe, above [model]' in str(caught.value)
     assert "33 bad rows" in str(caught.value)
     assert "rows.jsonl:20:" in str(caught.value)
     assert "rows.jsonl:21:" not in str(caught.value)

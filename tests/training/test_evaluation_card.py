@@ -15,7 +15,8 @@ from safevlm_sdk.command.app import app
 from safevlm_sdk.errors import CheckpointError, PolicyError
 from safevlm_sdk.evaluation_card import HEADING, evaluation_section
 from safevlm_sdk.evaluation_record import evaluation_bytes, parse_evaluation
-from safevlm_sdk.policy import load_policy
+from safevlm_sdk.policy import default_policy_text, load_policy, parse_policy
+from safevlm_sdk.taxonomy import Category, Taxonomy
 from safevlm_training.card import TITLE
 from safevlm_training.checkpoint import (
     CALIBRATION_FILE,
@@ -26,6 +27,7 @@ from safevlm_training.checkpoint import (
     load_modules,
     save_checkpoint,
 )
+from safevlm_training.config import config_bytes, load_config, pretty_json
 from safevlm_training.evaluation import summary
 from safevlm_training.evaluation.evaluate import Evaluation
 from safevlm_training.evaluation.hardening import Hardened
@@ -34,6 +36,7 @@ from safevlm_training.evaluation.summary import summarise
 from safevlm_training.training_card import training_card
 
 POLICY = 'schema = 1\nname = "mine"\nuncovered = "allow"\non_error = "block"\n'
+SPAM = Category(usual_level=1, description="Advertisements.")
 ACTIONS = '[actions.privacy]\nlow = "caution"\nmedium = "block"\nhigh = "block"\n'
 
 
@@ -192,7 +195,7 @@ def test_the_card_says_that_another_policy_was_measured(own: Path, eval_world: P
     record, card = load_evaluation(own), (own / "README.md").read_text(encoding="utf-8")
     assert record is not None
     assert record.policy == load_policy(tmp_path / "mine.toml").digest
-    assert "under the policy of the digest below, which is not the default one" in card
+    assert "under the policy of the digest below, which is not the default one of SafeVLM SDK" in card
     assert f"policy `{record.policy}`" in card
 
 
@@ -202,6 +205,30 @@ def test_a_policy_that_wants_nothing_of_it_is_refused(own: Path, eval_world: Pat
     done = CliRunner().invoke(app, ["eval", str(own), *options])
     assert isinstance(done.exception, PolicyError)
     assert "nothing would be judged: the checkpoint covers privacy" in str(done.exception)
+
+
+def test_a_taxonomy_of_ones_own_has_a_default_policy(own: Path, eval_world: Path) -> None:
+    config = load_config(own)
+    spam = Taxonomy(name="mail", categories={"privacy": config.taxonomy.categories["privacy"], "illegal_risk": SPAM})
+    (own / "config.json").write_bytes(config_bytes(msgspec.structs.replace(config, taxonomy=spam)))
+    options = ["--data", f"safe={eval_world}/photos", "--resamples", "100", "--json", "--card"]
+    done = CliRunner().invoke(app, ["eval", str(own), *options])
+    assert done.exit_code == 0, done.output
+    default = parse_policy(default_policy_text(spam))
+    assert json.loads(done.stdout)["policy"] == {"name": "default-mail", "digest": default.digest}
+    assert "which is not the default one of SafeVLM SDK" in (own / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_the_default_policy_leaves_off_is_refused_before_weights_are_read(own: Path, eval_world: Path) -> None:
+    config, calibrated = load_config(own), load_calibration(own)
+    assert calibrated is not None
+    (own / "config.json").write_bytes(config_bytes(msgspec.structs.replace(config, coverage={"politics": "Flags."})))
+    thresholds = msgspec.structs.replace(calibrated.thresholds, categories={"politics": 0.5})
+    (own / CALIBRATION_FILE).write_bytes(pretty_json(msgspec.structs.replace(calibrated, thresholds=thresholds)))
+    (own / "safety.safetensors").unlink()
+    done = CliRunner().invoke(app, ["eval", str(own), "--data", f"safe={eval_world}/photos"])
+    assert isinstance(done.exception, PolicyError)
+    assert "pass --policy FILE, a policy with [actions.politics]" in str(done.exception)
 
 
 def test_the_command_writes_the_card(own: Path, eval_world: Path) -> None:

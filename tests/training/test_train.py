@@ -178,6 +178,10 @@ def test_the_command_takes_seed_and_output(workspace: Workspace) -> None:
     recipe = workspace("command")
     ran = CliRunner().invoke(app, ["train", str(recipe), "--seed", "4", "--out", str(recipe.parent / "four")])
     assert (ran.exit_code, ran.stdout) == (0, f"checkpoint: {recipe.parent / 'four'}\n")
+    assert "the safe ones set the thresholds, the others only measure misses\nasked: flag at most" in ran.stderr
+    assert ran.stderr.endswith(
+        "read README.md in the checkpoint: what it covers, every figure, and where its limits are\n"
+    )
     assert json.loads((recipe.parent / "four" / "training.json").read_text())["seed"] == 4
 
 

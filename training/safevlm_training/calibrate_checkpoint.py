@@ -20,6 +20,7 @@ from safevlm_sdk.card_header import with_model_index
 from safevlm_sdk.decision import Rule
 from safevlm_sdk.errors import CalibrationError, CheckpointError, OptionError, OutputNotFinite
 from safevlm_sdk.policy import Policy, default_policy_text, load_policy, parse_policy
+from safevlm_sdk.policy_fit import require_judged
 from safevlm_sdk.preprocess import preprocess
 from safevlm_sdk.raster import Frame, Limits, capped, decode
 from safevlm_training.card import TITLE, model_card
@@ -34,7 +35,7 @@ from safevlm_training.checkpoint import (
     checkpoint_digest,
     load_calibration,
 )
-from safevlm_training.config import CONFIG_FILE, SafetyConfig, pretty_json, read_file
+from safevlm_training.config import CONFIG_FILE, SafetyConfig, load_config, pretty_json, read_file
 from safevlm_training.plan import is_checkpoint
 from safevlm_training.quiet import quiet
 from safevlm_training.risk_model import RiskModel
@@ -55,7 +56,7 @@ def calibrate_checkpoint(path: Path, request: Request) -> Written:
         CheckpointError: The checkpoint cannot be read.
         DataError: The images cannot be read.
         CalibrationError: The bounds cannot be kept, or `out` is no place for the new checkpoint.
-        PolicyError: The policy is not valid.
+        PolicyError: The policy is not valid, or wants nothing that the checkpoint covers.
         OptionError: Tiles were asked for.
     """
     if request.tiling is not None:
@@ -64,8 +65,10 @@ def calibrate_checkpoint(path: Path, request: Request) -> Written:
         )
     page = place_of_page(request, path)
     require_publishable(request.out, is_checkpoint, error=CalibrationError)
-    text = default_policy_text()
+    config = load_config(path)
+    text = default_policy_text(config.taxonomy)
     policy = parse_policy(text) if request.policy is None else load_policy(request.policy)
+    require_judged(policy, tuple(config.coverage), whose="the checkpoint")
     with quiet():
         model = RiskModel.from_pretrained(path)
     subject = Subject(

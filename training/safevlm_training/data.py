@@ -143,8 +143,8 @@ def refuse(bad: Sequence[BadRow], listed: Path) -> None:
     more = [f"  and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
     lines = "\n".join([*shown, *more])
     raise DataError(
-        f'{len(bad)} bad rows, all listed in {listed}; correct them, or set bad_rows = "skip" to train on the rest:\n'
-        f"{lines}"
+        f'{len(bad)} bad rows, all listed in {listed}; correct them, or write bad_rows = "skip" at the top of the '
+        f"recipe, above [model], to train on the rest:\n{lines}"
     )
 
 

@@ -70,7 +70,11 @@ def plan_recipe(path: str | Path, *, seed: int | None = None, out: str | Path | 
     unknown = [risk for risk in recipe.model.coverage if risk not in taxonomy.categories]
     if unknown:
         known = ", ".join(taxonomy.categories)
-        raise RecipeError(f"{path}: [model.coverage] names {unknown}; taxonomy {taxonomy.name!r} has: {known}")
+        raise RecipeError(
+            f"{path}: [model.coverage] names {', '.join(unknown)}; taxonomy {taxonomy.name!r} has: {known}. For "
+            'categories of your own write a taxonomy and name it in [model], as taxonomy = "own.toml" (docs/data.md, '
+            '"Your own categories")'
+        )
     sources = tuple(Path(os.path.normpath(folder / source.path)) for source in recipe.data)
     for source, place in zip(recipe.data, sources, strict=True):
         if not _is_there(source, place):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,15 @@ from safevlm_training.recipe import FlagBound
 
 FLOOR = 0.05
 STEPS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A bound, and how many of its safe groups the thresholds flag."""
+
+    bound: FlagBound
+    flagged: int
+    groups: int
 
 
 def fit_temperature(validation: Judged) -> float:
@@ -80,7 +90,7 @@ def calibrate(validation: Judged, calibration: Judged, bounds: Sequence[FlagBoun
     chosen = [_choose(worst, bound.flag_at_most) for worst, bound in zip(counted, bounds, strict=True)]
     limits = [max(column) for column in zip(*chosen, strict=True)]
     risky = {group for group, wanted in zip(calibration.groups, calibration.risky, strict=True) if wanted}
-    said = [_said(worst, limits, bound) for worst, bound in zip(counted, bounds, strict=True)]
+    said = [_said(_kept(worst, limits, bound)) for worst, bound in zip(counted, bounds, strict=True)]
     return CheckpointCalibration(
         calibration=Calibration(
             method="temperature",
@@ -94,6 +104,17 @@ def calibrate(validation: Judged, calibration: Judged, bounds: Sequence[FlagBoun
             categories=dict(zip(calibration.labels[:-1], limits[:-1], strict=True)), any=limits[-1]
         ),
     )
+
+
+def kept_bounds(calibration: Judged, found: CheckpointCalibration, bounds: Sequence[FlagBound]) -> tuple[Kept, ...]:
+    """What the thresholds of `calibrate` do to the groups of each bound."""
+    scores = score_images(calibration, found.calibration.temperature)
+    limits = [*(found.thresholds.categories[name] for name in calibration.labels[:-1]), found.thresholds.any]
+    return tuple(_kept(_worst(scores, *_safe_groups(calibration, bound.sources)), limits, bound) for bound in bounds)
+
+
+def _kept(worst: NDArray[np.float64], limits: Sequence[float], bound: FlagBound) -> Kept:
+    return Kept(bound=bound, flagged=_flagged(worst, limits), groups=len(worst))
 
 
 def _safe_groups(calibration: Judged, sources: Sequence[str]) -> tuple[NDArray[np.bool_], list[str]]:
@@ -133,12 +154,11 @@ def _flagged(worst: NDArray[np.float64], limits: Sequence[float]) -> int:
     return int((worst >= np.array(limits)).any(axis=1).sum())
 
 
-def _said(worst: NDArray[np.float64], limits: Sequence[float], bound: FlagBound) -> str:
+def _said(kept: Kept) -> str:
     """One bound, and what the thresholds do to its groups."""
-    flagged = _flagged(worst, limits)
-    of = f" of {', '.join(bound.sources)}" if bound.sources else ""
+    of = f" of {', '.join(kept.bound.sources)}" if kept.bound.sources else ""
     return (
-        f"Thresholds set on the calibration split{of} to flag at most {bound.flag_at_most:.4g} of its safe groups: "
-        f"{flagged} of {len(worst)} are flagged; exact one-sided 95 % upper bound "
-        f"{upper_bound(flagged, len(worst)):.4g} (Clopper-Pearson)."
+        f"Thresholds set on the calibration split{of} to flag at most {kept.bound.flag_at_most:.4g} of its safe "
+        f"groups: {kept.flagged} of {kept.groups} are flagged; exact one-sided 95 % upper bound "
+        f"{upper_bound(kept.flagged, kept.groups):.4g} (Clopper-Pearson)."
     )

@@ -13,6 +13,7 @@ from safevlm_sdk.strict import canonical_json, digest
 from safevlm_sdk.version import __version__
 from safevlm_training.capture_variants import CAPTURE_VERSION
 from safevlm_training.checkpoint import CheckpointCalibration
+from safevlm_training.closing import closing_lines
 from safevlm_training.data import SPLITS
 from safevlm_training.encode import Encoder
 from safevlm_training.fit import State, fit, judge, labelled
@@ -94,6 +95,8 @@ def train(
     _publish(plan, RiskModel(encoder.tower, modules), calibration, record)
     if fresh:
         (plan.work / "state.pt").unlink(missing_ok=True)
+    for line in closing_lines(judged["calibration"], calibration, recipe.calibration.bounds):
+        shown.say(line)
     return plan.output
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from safevlm_export.classifier.activation import check_activation
 from safevlm_export.classifier.from_onnx import OnnxOriginal
-from safevlm_export.classifier.label_map import LabelMap, load_label_map
+from safevlm_export.classifier.label_map import LabelMap, load_label_map, risks_of
 from safevlm_export.classifier.meaning import Meaning, meaning_of
 from safevlm_export.classifier.original import Original
 from safevlm_export.classifier.reference import classifier_vectors
 from safevlm_export.classifier.wrap import PREFIX, wrap
 from safevlm_export.export import ExportOptions, check_options
-from safevlm_export.finish import finish, policy_bytes
+from safevlm_export.finish import finish, shipped_policy
 from safevlm_export.manifest_parts import HALF, listed_files
 from safevlm_export.precision.lowering import prove_lowered, wishes_of
 from safevlm_export.proof_images import ProofImages, proof_images
@@ -26,7 +26,6 @@ from safevlm_sdk.bundle_writer import is_bundle
 from safevlm_sdk.decision import Rule
 from safevlm_sdk.errors import ExportError, LabelMapError
 from safevlm_sdk.manifest import Calibration, Identity, Manifest, Proof, Thresholds, ViewPlan
-from safevlm_sdk.policy import parse_policy
 from safevlm_sdk.strict import canonical_json, digest
 from safevlm_sdk.taxonomy import SAFE, Taxonomy
 
@@ -128,8 +127,8 @@ def _refuse_parts(options: ExportOptions) -> None:
 
 
 def _export(original: Original, wish: Wish) -> ExportReport:
-    policy_text = policy_bytes(wish.options.policy)
-    policy = parse_policy(policy_text, where=str(wish.options.policy or "the default policy"))
+    risks = risks_of(wish.found, wish.taxonomy)
+    policy_text, policy = shipped_policy(wish.options.policy, wish.taxonomy, risks)
     meaning = meaning_of(wish.found, wish.taxonomy, original.labels)
     images = proof_images(wish.calibration_data, max_side=wish.found.raster_max_side)
     check_activation(original, meaning, images.load(), wish.where)

@@ -21,6 +21,7 @@ from safevlm_sdk.calibration.run import Outcome, Subject, calibrate
 from safevlm_sdk.errors import CalibrationError
 from safevlm_sdk.manifest import GATE, Manifest, Proof
 from safevlm_sdk.policy import Policy, load_policy
+from safevlm_sdk.policy_fit import require_judged
 from safevlm_sdk.view_plan import ViewPlan, check_edges
 
 ENGINE_SECONDS = 600.0
@@ -48,6 +49,7 @@ def calibrate_bundle(path: Path, request: Request) -> Written:
     _check(bundle)
     plan = _view_plan(bundle.manifest, request.tiling)
     policy = bundle.policy if request.policy is None else load_policy(request.policy)
+    require_judged(policy, bundle.manifest.rule.covered, whose="the bundle")
     options = SessionOptions(engine_seconds=ENGINE_SECONDS)
     gate = open_gate(bundle, policy=policy, options=options, allow_uncalibrated=True)  # as `_check` allows
     subject = Subject(
@@ -172,7 +174,8 @@ def _notes(bundle: Bundle, policy: Policy, golden: int) -> tuple[str, ...]:
     lost = len(bundle.golden.images) - golden
     if lost:
         notes.append(
-            f"{lost} of {len(bundle.golden.images)} golden images left the self-test, for their decision now lies "
-            "near a threshold and another machine might round it the other way."
+            f"Loading tests a bundle on golden images. {lost} of {lost + golden} are no longer among them: their "
+            "decision now lies so near a threshold that another machine might round it the other way. The test goes "
+            f"on with the other {golden}; nothing is to be done."
         )
     return tuple(notes)

@@ -9,12 +9,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from safevlm_runtime.guard.asking import check_engine, checked_pieces, checked_reply, later_reply
 from safevlm_runtime.guard.conversation import MAX_IMAGES, Given, read_conversation
+from safevlm_runtime.guard.done import refusal_of
 from safevlm_runtime.guard.screened import Screened
 from safevlm_runtime.guard.shared_tower import judge_pixels, look_and_judge, shared_source
 from safevlm_runtime.guard.streams import AsyncStream, Stream
 from safevlm_runtime.judging.observer import Event, Observer, notify
-from safevlm_runtime.judging.worst import worst
 from safevlm_sdk.chat import Message, Reply, Request, images_of
 from safevlm_sdk.engine import Engine, SeeingEngine
 from safevlm_sdk.policy import Action
@@ -43,6 +44,9 @@ class Guard:
         on_error: The same for each image on which the gate failed.
         observers: Are told of every verdict before the engine is asked; if one fails, the engine is not asked.
         max_images: Of one request, over all of its turns.
+
+    Raises:
+        OptionError: The engine lacks a method that a guard calls.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Guard:
         observers: Sequence[Observer] = (),
         max_images: int = MAX_IMAGES,
     ) -> None:
+        check_engine(engine)
         self._runtime = runtime
         self._engine = engine
         self._on_block, self._on_error = on_block, on_error
@@ -97,7 +102,7 @@ class Guard:
         found = self._screen(prompt, images, messages, source, options)
         if found.refused:
             return self._refusal(found)
-        return _with_verdicts(self._engine.generate(_request(found, options)), found)
+        return _with_verdicts(checked_reply(self._engine.generate(_request(found, options))), found)
 
     def stream(
         self,
@@ -112,7 +117,8 @@ class Guard:
         found = self._screen(prompt, images, messages, source, options)
         if found.refused:
             return Stream(iter([self._refusal(found).text]), verdicts=found.verdicts, refused=True)
-        return Stream(self._engine.stream(_request(found, options)), verdicts=found.verdicts, refused=False)
+        pieces = checked_pieces(self._engine.stream(_request(found, options)), "stream")
+        return Stream(pieces, verdicts=found.verdicts, refused=False)
 
     async def agenerate(
         self,
@@ -127,7 +133,7 @@ class Guard:
         found = await asyncio.to_thread(self._screen, prompt, images, messages, source, options)
         if found.refused:
             return self._refusal(found)
-        return _with_verdicts(await self._engine.agenerate(_request(found, options)), found)
+        return _with_verdicts(await later_reply(self._engine.agenerate(_request(found, options))), found)
 
     async def astream(
         self,
@@ -142,7 +148,8 @@ class Guard:
         found = await asyncio.to_thread(self._screen, prompt, images, messages, source, options)
         if found.refused:
             return AsyncStream(_once(self._refusal(found).text), verdicts=found.verdicts, refused=True)
-        return AsyncStream(self._engine.astream(_request(found, options)), verdicts=found.verdicts, refused=False)
+        pieces = checked_pieces(self._engine.astream(_request(found, options)), "astream")
+        return AsyncStream(pieces, verdicts=found.verdicts, refused=False)
 
     def _screen(
         self,
@@ -182,7 +189,7 @@ class Guard:
 
     def _refusal(self, found: Screened) -> Reply:
         """What the policy says in the place of the model; it says so of a verdict that blocks."""
-        text = worst(found.verdicts)[1].refusal or self._runtime.policies[0].refusal
+        text = refusal_of(found.verdicts) or self._runtime.policies[0].refusal
         return Reply(text=text, finish_reason="content_filter", refused=True, verdicts=found.verdicts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from safevlm_runtime.guard.done import done
 from safevlm_runtime.judging.worst import safety_note
 from safevlm_sdk.chat import Image, Message, Part, Seen, Text, images_of
 from safevlm_sdk.policy import Action
@@ -19,7 +20,7 @@ class Screened:
 
     Attributes:
         messages: With judged images alone, and with safety prompts; empty where nothing goes on.
-        verdicts: One per image, in reading order.
+        verdicts: One per image, in reading order; of one that could not be decoded, a verdict that blocks.
         mixed: A safety prompt was put into a message.
         seen: What the engine's own tower saw, where it was asked to look.
     """
@@ -49,9 +50,9 @@ def screened(
     Raises:
         ValueError: There are not N frames and N verdicts.
     """
-    given = tuple(verdicts)
-    if not len(images_of(messages)) == len(frames) == len(given):
-        raise ValueError(f"{len(images_of(messages))} images, {len(frames)} frames and {len(given)} verdicts")
+    if not len(images_of(messages)) == len(frames) == len(verdicts):
+        raise ValueError(f"{len(images_of(messages))} images, {len(frames)} frames and {len(verdicts)} verdicts")
+    given = tuple(done(verdict, decoded=frame is not None) for frame, verdict in zip(frames, verdicts, strict=True))
     if any(frame is None or verdict.action is Action.BLOCK for frame, verdict in zip(frames, given, strict=True)):
         return Screened(messages=(), verdicts=given)
     left = iter(given)

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from safevlm_sdk.errors import BundleError, PolicyError, PolicyUncovered
+from safevlm_sdk.errors import BundleError, PolicyError
 from safevlm_sdk.manifest import Manifest
 from safevlm_sdk.policy import Policy
+from safevlm_sdk.policy_fit import wanted_elsewhere
 from safevlm_sdk.safety_prompt import RISKY_LEVELS, safety_prompt
 from safevlm_sdk.taxonomy import RiskLevel
 from safevlm_sdk.told_words import check_words
@@ -84,13 +85,14 @@ def panel_of(
     if not covered:
         raise PolicyError(
             f"nothing would be judged: the bundles see {', '.join(seen)}, and the policy wants "
-            f"{', '.join(sorted({category for policy in policies for category in policy.actions}))}"
+            f"{', '.join(sorted({category for policy in policies for category in policy.actions}))}; give a policy "
+            f"with [actions.{seen[0]}], or another bundle"
         )
     known = {category for manifest in manifests for category in manifest.taxonomy.categories}
     return Panel(
         names=_names(manifests),
         covered=covered,
-        uncovered=tuple(sorted({name for policy in policies for name in _missing(policy, seen, known)})),
+        uncovered=tuple(sorted({name for policy in policies for name in wanted_elsewhere(policy, seen, known)})),
         policies=tuple(policies),
         prompts=tuple(_prompts(manifest, policy) for manifest, policy in pairs),
         provider=provider,
@@ -98,20 +100,6 @@ def panel_of(
         policy_digests=tuple(digests),
         notes=tuple(notes),
     )
-
-
-def _missing(policy: Policy, seen: Sequence[str], known: set[str]) -> tuple[str, ...]:
-    """What a policy wants and no bundle covers."""
-    strange = sorted(set(policy.actions) - known)
-    if strange:
-        raise PolicyError(f"policy {policy.name!r} names {', '.join(strange)}; the bundles know {sorted(known)}")
-    missing = policy.uncovered_by(seen)
-    if missing and policy.uncovered == "refuse":
-        raise PolicyUncovered(
-            f"policy {policy.name!r} wants {', '.join(missing)}, which no loaded bundle covers; load one that "
-            "does, remove the category, or say uncovered = 'caution' or 'allow'"
-        )
-    return missing
 
 
 def _prompts(manifest: Manifest, policy: Policy) -> Prompts:

@@ -20,6 +20,7 @@ from safevlm_runtime.proxy.gateway import Gateway
 from safevlm_runtime.proxy.gating import Gated, gate_request
 from safevlm_runtime.proxy.parsed import ParsedRequest, Slot, check_count
 from safevlm_runtime.proxy.reading import JSON, Body, check_head, media_type, read_body
+from safevlm_runtime.proxy.refusal import Refusal
 from safevlm_runtime.proxy.replies import chat_refusal, chat_refusal_events
 from safevlm_runtime.proxy.responses_body import read_responses
 from safevlm_runtime.proxy.responses_replies import responses_refusal, responses_refusal_events
@@ -35,14 +36,14 @@ class Protocol:
     Attributes:
         path: At the upstream, behind `/v1`.
         read: Checks a parsed body.
-        refusal: The answer to a blocked request: of the request, the refusal and the request's id.
+        refusal: The answer to a blocked request.
         refusal_events: The same as a stream.
     """
 
     path: str
     read: Callable[[Any], ParsedRequest]
-    refusal: Callable[[ParsedRequest, str, str], dict[str, Any]]
-    refusal_events: Callable[[ParsedRequest, str, str], Iterator[bytes]]
+    refusal: Callable[[ParsedRequest, Refusal], dict[str, Any]]
+    refusal_events: Callable[[ParsedRequest, Refusal], Iterator[bytes]]
 
 
 CHAT: Final = Protocol(
@@ -149,9 +150,10 @@ class Completions:
             await response(request.scope, request.receive, send)
 
     def _refuse(self, parsed: ParsedRequest, gated: Gated, request_id: str, headers: dict[str, str]) -> ASGIApp:
+        refusal = Refusal(text=gated.refusal, request_id=request_id, error=gated.error)
         if not parsed.stream:
-            return JsonResponse(self.protocol.refusal(parsed, gated.refusal, request_id), 200, headers)
-        events = self.protocol.refusal_events(parsed, gated.refusal, request_id)
+            return JsonResponse(self.protocol.refusal(parsed, refusal), 200, headers)
+        events = self.protocol.refusal_events(parsed, refusal)
         return EventResponse(200, headers, _as_they_come(events))
 
 

@@ -57,17 +57,21 @@ def inline_image(url: str, *, max_bytes: int, param: str) -> bytes:
 
 
 def check_type(data: bytes, media: str, *, param: str | None) -> None:
-    """Refuses bytes that are of another type than stated.
+    """Refuses bytes that are of another type than stated, or of none that is read.
 
     Raises:
         ImageTypeMismatch: They are.
     """
     found = sniffed(data)
+    if found is None:
+        raise ImageTypeMismatch(
+            f"the image is stated to be {media}, and its bytes begin like none of {', '.join(MEDIA_TYPES.values())}, "
+            "which are all that is read; send the bytes of such an image",
+            param=param,
+        )
     if found != media:
         raise ImageTypeMismatch(
-            f"the image is stated to be {media} and its bytes are {found or 'of no type that is read'}; "
-            "state what it is",
-            param=param,
+            f"the image is stated to be {media} and its bytes are {found}; state what it is", param=param
         )
 
 

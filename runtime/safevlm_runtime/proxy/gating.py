@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from safevlm_runtime.guard.done import done, refusal_of
 from safevlm_runtime.guard.forwarded import data_url_of
 from safevlm_runtime.judging.observer import Event, Observer, notify
 from safevlm_runtime.judging.screening import Screening
@@ -69,7 +70,8 @@ class Gated:
 def gate_request(gate: Gate, request: ParsedRequest, images: Sequence[bytes], request_id: str) -> Gated:
     """Judges every image, and makes the body that goes on if every one of them may.
 
-    An image that could not be decoded has no pixels that could go on: it stops the request, whatever `on_error` says.
+    An image that could not be decoded has no pixels that could go on: it stops the request, whatever `on_error` says,
+    and observers are told of a verdict that blocks.
 
     Args:
         gate: What judges.
@@ -81,12 +83,13 @@ def gate_request(gate: Gate, request: ParsedRequest, images: Sequence[bytes], re
         ObserverFailed: An observer could not take note of a verdict.
     """
     found = [gate.screener.screen(image, source=gate.source) for image in images]
-    verdicts = tuple(one.verdict for one in found)
-    blocked = any(one.raster is None or one.verdict.action is Action.BLOCK for one in found)
+    verdicts = tuple(done(one.verdict, decoded=one.raster is not None) for one in found)
+    blocked = any(
+        one.raster is None or verdict.action is Action.BLOCK for one, verdict in zip(found, verdicts, strict=True)
+    )
     tell(gate, verdicts, request_id, blocked=blocked)
     if blocked:
-        refusal = worst(verdicts)[1].refusal or DEFAULT_REFUSAL
-        return Gated(body=None, verdicts=verdicts, refusal=refusal)
+        return Gated(body=None, verdicts=verdicts, refusal=refusal_of(verdicts) or DEFAULT_REFUSAL)
     for slot, one in zip(request.slots, found, strict=True):
         if one.raster is not None:
             slot.put(data_url_of(one.raster.frames[0].pixels))

@@ -12,7 +12,7 @@ _OBJECT: Final[dict[str, Any]] = {"type": "object"}
 _GATED: Final = (
     "Every image is judged before the upstream is asked, and only the judged pixels are forwarded. A blocked request "
     "is answered with the policy's refusal and the reason `content_filter`; the headers `x-safevlm-action`, "
-    "`x-safevlm-verdict`, `x-safevlm-images` and `x-safevlm-error` say what happened."
+    "`x-safevlm-verdict`, `x-safevlm-images` and `x-safevlm-error` say what happened; so does its field `safevlm`."
 )
 
 

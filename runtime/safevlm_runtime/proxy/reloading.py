@@ -14,6 +14,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from safevlm_runtime import Runtime
+from safevlm_runtime.proxy.announcing import warnings_of
 from safevlm_runtime.proxy.exchange import LOG
 from safevlm_runtime.proxy.gateway import Gateway, coverage_of
 from safevlm_sdk.errors import SafeVLMError
@@ -38,6 +39,8 @@ def read_policy_again(policy: str | None, runtime: Runtime, gateway: Gateway) ->
     gateway.cover(coverage_of(runtime))
     for digest, name in gateway.coverage.policies.items():
         LOG.warning("policy %s is in force: %s %s", policy, name, digest)
+    for warning in warnings_of(runtime, gateway.settings.source):
+        LOG.warning("warning: %s", warning)
 
 
 @contextmanager

@@ -8,25 +8,26 @@ from typing import Any
 
 from safevlm_runtime.proxy.event_stream import DONE, event
 from safevlm_runtime.proxy.parsed import ParsedRequest
+from safevlm_runtime.proxy.refusal import Refusal
 
 _USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
-def chat_refusal(request: ParsedRequest, text: str, request_id: str) -> dict[str, Any]:
+def chat_refusal(request: ParsedRequest, refusal: Refusal) -> dict[str, Any]:
     """A chat completion that says the refusal and ends with `content_filter`."""
-    message = {"role": "assistant", "content": text, "refusal": None}
+    message = {"role": "assistant", "content": refusal.text, "refusal": None}
     choices = [
         {"index": index, "message": message, "logprobs": None, "finish_reason": "content_filter"}
         for index in range(request.choices)
     ]
-    return {**_head("chat.completion", request, request_id), "choices": choices, "usage": _USAGE}
+    return {**_head("chat.completion", request, refusal), "choices": choices, "usage": _USAGE}
 
 
-def chat_refusal_events(request: ParsedRequest, text: str, request_id: str) -> Iterator[bytes]:
+def chat_refusal_events(request: ParsedRequest, refusal: Refusal) -> Iterator[bytes]:
     """The same as a stream of chunks."""
-    head = _head("chat.completion.chunk", request, request_id)
+    head = _head("chat.completion.chunk", request, refusal)
     for index in range(request.choices):
-        said = {"role": "assistant", "content": text}
+        said = {"role": "assistant", "content": refusal.text}
         for delta, reason in ((said, None), ({}, "content_filter")):
             yield event(
                 {**head, "choices": [{"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}]}
@@ -36,5 +37,11 @@ def chat_refusal_events(request: ParsedRequest, text: str, request_id: str) -> I
     yield DONE
 
 
-def _head(kind: str, request: ParsedRequest, request_id: str) -> dict[str, Any]:
-    return {"id": f"chatcmpl-{request_id}", "object": kind, "created": int(time.time()), "model": request.model}
+def _head(kind: str, request: ParsedRequest, refusal: Refusal) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{refusal.request_id}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": request.model,
+        "safevlm": refusal.told,
+    }

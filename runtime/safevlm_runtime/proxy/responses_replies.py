@@ -8,6 +8,7 @@ from typing import Any
 
 from safevlm_runtime.proxy.event_stream import event
 from safevlm_runtime.proxy.parsed import ParsedRequest
+from safevlm_runtime.proxy.refusal import Refusal
 
 _USAGE = {
     "input_tokens": 0,
@@ -18,17 +19,17 @@ _USAGE = {
 }
 
 
-def responses_refusal(request: ParsedRequest, text: str, request_id: str) -> dict[str, Any]:
+def responses_refusal(request: ParsedRequest, refusal: Refusal) -> dict[str, Any]:
     """A response that says the refusal and is incomplete because of `content_filter`."""
-    return _response(request, request_id, "incomplete", [_message(text, request_id, "incomplete")])
+    return _response(request, refusal, "incomplete", [_message(refusal, "incomplete")])
 
 
-def responses_refusal_events(request: ParsedRequest, text: str, request_id: str) -> Iterator[bytes]:
+def responses_refusal_events(request: ParsedRequest, refusal: Refusal) -> Iterator[bytes]:
     """The same as a stream of events."""
-    message = _message(text, request_id, "incomplete")
+    message = _message(refusal, "incomplete")
     empty = message | {"status": "in_progress", "content": []}
     at = {"item_id": message["id"], "output_index": 0, "content_index": 0}
-    begun = _response(request, request_id, "in_progress", [])
+    begun = _response(request, refusal, "in_progress", [])
     steps: list[tuple[str, dict[str, Any]]] = [
         ("response.created", {"response": begun}),
         ("response.in_progress", {"response": begun}),
@@ -37,11 +38,11 @@ def responses_refusal_events(request: ParsedRequest, text: str, request_id: str)
             {"output_index": 0, "item": empty},
         ),
         ("response.content_part.added", at | {"part": _part("")}),
-        ("response.output_text.delta", at | {"delta": text, "logprobs": []}),
-        ("response.output_text.done", at | {"text": text, "logprobs": []}),
-        ("response.content_part.done", at | {"part": _part(text)}),
+        ("response.output_text.delta", at | {"delta": refusal.text, "logprobs": []}),
+        ("response.output_text.done", at | {"text": refusal.text, "logprobs": []}),
+        ("response.content_part.done", at | {"part": _part(refusal.text)}),
         ("response.output_item.done", {"output_index": 0, "item": message}),
-        ("response.incomplete", {"response": responses_refusal(request, text, request_id)}),
+        ("response.incomplete", {"response": responses_refusal(request, refusal)}),
     ]
     for number, (name, fields) in enumerate(steps):
         yield event({"type": name, "sequence_number": number, **fields}, name)
@@ -51,20 +52,20 @@ def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _message(text: str, request_id: str, status: str) -> dict[str, Any]:
+def _message(refusal: Refusal, status: str) -> dict[str, Any]:
     return {
         "type": "message",
-        "id": f"msg_{request_id}",
+        "id": f"msg_{refusal.request_id}",
         "status": status,
         "role": "assistant",
-        "content": [_part(text)],
+        "content": [_part(refusal.text)],
     }
 
 
-def _response(request: ParsedRequest, request_id: str, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
+def _response(request: ParsedRequest, refusal: Refusal, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
     done = status == "incomplete"
     return {
-        "id": f"resp_{request_id}",
+        "id": f"resp_{refusal.request_id}",
         "object": "response",
         "created_at": int(time.time()),
         "status": status,
@@ -80,4 +81,5 @@ def _response(request: ParsedRequest, request_id: str, status: str, output: list
         "tools": [],
         "top_p": None,
         "usage": _USAGE if done else None,
+        "safevlm": refusal.told,
     }

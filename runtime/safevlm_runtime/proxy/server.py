@@ -16,13 +16,15 @@ from starlette.types import ASGIApp
 
 from safevlm_runtime import Runtime
 from safevlm_runtime.judging.observer import Observer
+from safevlm_runtime.proxy.announcing import ENDED, announce
 from safevlm_runtime.proxy.app import make_app
 from safevlm_runtime.proxy.connection import PatientConnection
-from safevlm_runtime.proxy.gateway import Coverage, Gateway, cores, coverage_of, open_gateway
+from safevlm_runtime.proxy.gateway import Gateway, cores, coverage_of, open_gateway
 from safevlm_runtime.proxy.reloading import Workers, on_hangup, read_policy_again
 from safevlm_runtime.proxy.remote_images import check_host
 from safevlm_runtime.proxy.settings import Settings
 from safevlm_runtime.proxy.upstream import probe
+from safevlm_runtime.proxy.warming import warm_up
 from safevlm_runtime.telemetry.decision_log import DecisionLog
 from safevlm_runtime.telemetry.spans import Spans
 from safevlm_sdk.errors import EngineError, EngineUnavailable, ListenError, MissingExtra
@@ -46,15 +48,15 @@ def serve(settings: Settings, *, check_upstream: bool, say: Callable[[str], None
     for host in settings.image_hosts:
         check_host(host)
     with load(settings) as runtime:
-        coverage = coverage_of(runtime)
         if check_upstream and not asyncio.run(probe(settings)):
             raise EngineUnavailable(
                 f"nothing answers at {settings.api}/models; start the upstream first, or pass --no-upstream-check"
             )
+        warm_up(runtime, settings.source)
         with listening(settings) as listener:
-            announce(settings, coverage, listener.getsockname()[1], say)
+            announce(settings, runtime, listener.getsockname()[1], say)
             if settings.workers == 1:
-                config = server_config(settings, make_app(functools.partial(shared, settings, runtime)))
+                config = server_config(settings, make_app(functools.partial(_until_its_end, settings, runtime, say)))
                 uvicorn.Server(config).run([listener])
                 return
             runtime.close()  # each worker process has its own
@@ -63,8 +65,18 @@ def serve(settings: Settings, *, check_upstream: bool, say: Callable[[str], None
             with shared_metrics():
                 workers.run()
             if workers.failed_to_start:
-                load(settings).close()  # says what is wrong, as it would at a start
+                with load(settings) as again:  # says what is wrong, as it would at a start
+                    warm_up(again, settings.source)
                 raise EngineError("a worker process could not start, so that the gate ended; start it again")
+            say(ENDED)
+
+
+@asynccontextmanager
+async def _until_its_end(settings: Settings, runtime: Runtime, say: Callable[[str], None]) -> AsyncIterator[Gateway]:
+    """`shared`, with a line at its end: uvicorn returns to no caller after SIGTERM."""
+    async with shared(settings, runtime) as gateway:
+        yield gateway
+    say(ENDED)
 
 
 @contextmanager
@@ -88,10 +100,10 @@ def worker_app(settings: Settings) -> ASGIApp:
 
 @asynccontextmanager
 async def shared(settings: Settings, runtime: Runtime | None) -> AsyncIterator[Gateway]:
-    """What the requests of this process share; a runtime that is given stays open."""
+    """What the requests of this process share; a runtime that is given has judged a picture, and stays open."""
     # First of all: a signal that comes while the rest is loaded is answered once that is done.
     with on_hangup(lambda: read_policy_again(settings.policy, judge, gateway)):
-        judge = load(settings) if runtime is None else runtime
+        judge = warm(settings) if runtime is None else runtime
         log = decision_log(settings, lambda: gateway.metrics.log_line_lost())
         observers: tuple[Observer, ...] = () if log is None else (log,)
         gateway = open_gateway(settings, judge, coverage_of(judge), (*observers, *tracing()))
@@ -120,6 +132,17 @@ def tracing() -> tuple[Observer, ...]:
         return ()
 
 
+def warm(settings: Settings) -> Runtime:
+    """`load`, with a first picture judged."""
+    runtime = load(settings)
+    try:
+        warm_up(runtime, settings.source)
+    except BaseException:
+        runtime.close()
+        raise
+    return runtime
+
+
 def load(settings: Settings) -> Runtime:
     """The runtime that the settings name.
 
@@ -129,6 +152,8 @@ def load(settings: Settings) -> Runtime:
     options: dict[str, Any] = {
         "policy": settings.policy,
         "provider": settings.provider,
+        "precision": settings.precision,
+        "engine_seconds": settings.engine_seconds,
         "threads": settings.threads_of(cores()),
         "allow_uncalibrated": settings.allow_uncalibrated,
         "isolate_decoding": settings.isolate,
@@ -183,18 +208,3 @@ def listening(settings: Settings) -> socket.socket:
         ) from problem
     listener.set_inheritable(True)
     return listener
-
-
-def announce(settings: Settings, coverage: Coverage, port: int, say: Callable[[str], None]) -> None:
-    """Says what is served and what the gate looks for."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    say(f"gate: http://{host}:{port}/v1 -> {settings.api}")
-    say(f"looked for: {', '.join(coverage.covered)}; for nothing else")
-    if coverage.uncovered:
-        say(f"wanted by the policy but not covered: {', '.join(coverage.uncovered)}")
-    for digest, name in coverage.bundles.items():
-        say(f"bundle: {name} {digest}; provider: {coverage.provider}")
-    for digest, name in coverage.policies.items():
-        say(f"policy: {name} {digest}")
-    if settings.image_hosts:
-        say(f"images are fetched from: {', '.join(settings.image_hosts)}")

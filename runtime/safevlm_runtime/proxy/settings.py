@@ -57,6 +57,8 @@ class Settings:
         digests: One per bundle, or none.
         public_key: PEM file of the key that must have signed the bundles.
         provider: Execution provider.
+        precision: Of the graphs; None takes what is usually fastest there.
+        engine_seconds: Wall time of one run of a graph, per image of its batch.
         allow_uncalibrated: Load bundles whose decisions were never proven.
         isolate: Decode in a child process with limited means.
         source: Of the policy, for all images that come in here.
@@ -77,6 +79,8 @@ class Settings:
     digests: tuple[str, ...] = ()
     public_key: str | None = None
     provider: str = "cpu"
+    precision: str | None = None
+    engine_seconds: float = 2.0
     allow_uncalibrated: bool = False
     isolate: bool = False
     source: str | None = None

@@ -68,8 +68,8 @@ METRICS = (
         labels=("step",),
         buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
     ),
-    Metric(name="safevlm_images_waiting", kind="gauge", says="Images that wait for a thread."),
-    Metric(name="safevlm_images_judging", kind="gauge", says="Images that are being judged."),
+    Metric(name="safevlm_requests_waiting", kind="gauge", says="Requests that wait for their images to be judged."),
+    Metric(name="safevlm_requests_judging", kind="gauge", says="Requests whose images are being judged."),
     Metric(
         name="safevlm_provider_info",
         kind="gauge",

@@ -9,7 +9,7 @@ prometheus-client, and any worker answers for all. Without it each worker counts
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -71,12 +71,12 @@ class Metrics:
         self._of("safevlm_log_lines_lost_total").inc()
 
     def waiting(self, change: int) -> None:
-        """One more (1) or one less (-1) image waits for a thread."""
-        self._of("safevlm_images_waiting").inc(change)
+        """One more (1) or one less (-1) request waits for its images to be judged."""
+        self._of("safevlm_requests_waiting").inc(change)
 
     def judging(self, change: int) -> None:
-        """One more (1) or one less (-1) image is being judged."""
-        self._of("safevlm_images_judging").inc(change)
+        """The images of one more (1) or one less (-1) request are being judged."""
+        self._of("safevlm_requests_judging").inc(change)
 
     def describe(self, *, provider: str, bundles: Mapping[str, str], policies: Mapping[str, str]) -> None:
         """Says what judges now; call it again after a policy was loaded anew.
@@ -98,7 +98,7 @@ class Metrics:
 
             registry = self._client.CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return self._client.generate_latest(registry), self._client.CONTENT_TYPE_LATEST
+        return self._client.generate_latest(_Counted(registry)), self._client.CONTENT_TYPE_LATEST
 
     def _made(self, metric: Metric) -> Any:
         options: dict[str, Any] = {"registry": self._registry}
@@ -123,6 +123,19 @@ class Metrics:
         for new in labels:
             metric.labels(*new).set(1)
         self._described[name] = labels
+
+
+class _Counted:
+    """A registry without the time at which each counter began, which nobody needs and which doubles the text."""
+
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Any]:
+        """Every metric, as `generate_latest` asks for them."""
+        for metric in self._registry.collect():  # made anew at each call
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
 
 
 def _known_code(code: str | None) -> str:

@@ -14,8 +14,9 @@ import sklearn  # type: ignore[import-untyped]
 import torch
 
 from safevlm_sdk.decision import Rule
-from safevlm_sdk.errors import CheckpointError, DataError, PolicyError
+from safevlm_sdk.errors import CheckpointError, DataError
 from safevlm_sdk.policy import Policy, default_policy_text, load_policy, parse_policy
+from safevlm_sdk.policy_fit import require_judged
 from safevlm_sdk.version import __version__
 from safevlm_training.checkpoint import (
     CheckpointCalibration,
@@ -23,6 +24,7 @@ from safevlm_training.checkpoint import (
     load_calibration,
     load_naming,
 )
+from safevlm_training.config import load_config
 from safevlm_training.data import BadRow, Labels
 from safevlm_training.evaluation.intervals import CONFIDENCE
 from safevlm_training.evaluation.judging import Grouped, Outputs, Unjudged, data_digest, group, judge
@@ -94,7 +96,7 @@ def evaluate_checkpoint(
         checkpoint: A calibrated checkpoint folder.
         data: `FOLDER`, `FILE.jsonl` or `CATEGORY=FOLDER`, see `parse_sources`.
         probe_data: Likewise, for the linear probe; none: no probe.
-        policy: A TOML file, instead of the default policy.
+        policy: A TOML file, instead of the default policy for the checkpoint's taxonomy.
         resamples: Of the bootstrap.
         progress: Show bars on standard error when it is a terminal.
 
@@ -108,9 +110,10 @@ def evaluate_checkpoint(
     if calibration is None:
         raise CheckpointError(f"{checkpoint}: has no calibration.json, so it decides nothing yet; calibrate it first")
     places, probe_places = parse_sources(data), parse_sources(probe_data)
-    chosen = parse_policy(default_policy_text()) if policy is None else load_policy(policy)
+    config = load_config(checkpoint)
+    chosen = parse_policy(default_policy_text(config.taxonomy)) if policy is None else load_policy(policy)
+    require_judged(chosen, tuple(config.coverage), whose="the checkpoint")
     model, shown = RiskModel.from_pretrained(checkpoint), Progress(progress)
-    _require_judged(chosen, tuple(model.config.coverage))
     seen = _see(model, places, chosen, shown)
     rule = rule_of(calibration, model.config.labels)
     sample, failed = build_sample(seen.outputs, rule, chosen)
@@ -138,15 +141,6 @@ def evaluate_checkpoint(
     bad = seen.bad + seen.grouped.bad
     lost = len(unjudged) + len(bad)
     return Evaluation(report=report, sample=sample, model=model, rule=rule, policy=chosen, failed=lost)
-
-
-def _require_judged(policy: Policy, covered: tuple[str, ...]) -> None:
-    """Checks that the policy wants something that the checkpoint covers."""
-    if not set(covered) & set(policy.actions):
-        raise PolicyError(
-            f"nothing would be judged: the checkpoint covers {', '.join(covered)}, and policy {policy.name!r} wants "
-            f"{', '.join(sorted(policy.actions))}; pass --policy with [actions] for what it covers"
-        )
 
 
 def _see(model: RiskModel, places: tuple[Source, ...], policy: Policy, progress: Progress) -> _Seen:

@@ -22,6 +22,7 @@ from safevlm_sdk.strict import canonical_json, digest
 from safevlm_sdk.version import __version__
 from safevlm_training.capture_variants import CAPTURE_VERSION
 from safevlm_training.checkpoint import CheckpointCalibration, checkpoint_digest
+from safevlm_training.closing import closing_lines
 from safevlm_training.config import SafetyConfig
 from safevlm_training.data import SPLITS, Split
 from safevlm_training.encode import SizeReader
@@ -99,7 +100,7 @@ def train_stage(plan: Plan, shown: Progress) -> Path:
         else:
             shown.say(f"the weights in {plan.output} are of this recipe: they stay, the thresholds are set anew")
             model = SafeVLM.from_pretrained(plan.output)
-        on_main(lambda: _finish(plan, prepared, model, trained))
+        on_main(lambda: _finish(plan, prepared, model, trained, shown))
     return plan.output
 
 
@@ -256,7 +257,7 @@ def _try_prompts(plan: Plan, model: SafeVLM, prepared: Prepared) -> None:
                 prompt_of(model.processor, item)
 
 
-def _finish(plan: Plan, prepared: Prepared, model: SafeVLM, trained: Trained) -> None:
+def _finish(plan: Plan, prepared: Prepared, model: SafeVLM, trained: Trained, shown: Progress) -> None:
     """Judges, calibrates and writes the checkpoint; what was kept to go on from is no longer needed."""
     state = {f"{SAFETY_PREFIX}{name}": value for name, value in model.safety.state_dict().items()}
     judged = {split: _judge(plan, prepared, model.config, state, split) for split in SPLITS[1:]}
@@ -275,6 +276,8 @@ def _finish(plan: Plan, prepared: Prepared, model: SafeVLM, trained: Trained) ->
     record["versions"] |= {"transformers": transformers.__version__, "peft": peft.__version__}
     _publish(plan, model, calibration, record)
     shutil.rmtree(plan.work / "trainer", ignore_errors=True)
+    for line in closing_lines(judged["calibration"], calibration, bounds):
+        shown.say(line)
 
 
 def _publish(plan: Plan, model: SafeVLM, calibration: CheckpointCalibration, record: dict[str, Any]) -> None:
