@@ -26,6 +26,14 @@ def require_judged(policy: Policy, covered: Sequence[str], *, whose: str) -> Non
         )
 
 
+def unknown_source(source: str | None, known: Sequence[str]) -> str | None:
+    """A warning for whoever names a source that no policy has rules for; None where there is nothing to say."""
+    if source is None or source in known:
+        return None
+    has = f"it has {', '.join(known)}" if known else "it has none"
+    return f"the policy has no source {source!r} ({has}), so that its general rules hold: look at --source"
+
+
 def wanted_elsewhere(policy: Policy, covered: Collection[str], known: Collection[str]) -> tuple[str, ...]:
     """What a policy wants and no gate covers, sorted.
 

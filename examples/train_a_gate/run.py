@@ -1,7 +1,7 @@
 """A gate from nothing: pictures are drawn, a gate is trained, measured, exported, and judges."""
 
 # %% [markdown]
-# # A gate from nothing, in about a minute of processor time
+# # A gate from nothing, in one or two minutes of processor time
 #
 # Draws pictures, trains a gate on them, measures it on others, exports it and has it judge. It downloads nothing and
 # needs no GPU. Open it in an editor that knows `# %%` cells, or in Jupyter with jupytext; or run it whole, from the

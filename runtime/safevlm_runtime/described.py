@@ -41,6 +41,11 @@ class Described:
         return tuple(checked(policy) for policy in self._rules.policies)
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that some policy has rules for; the general rules hold for any other."""
+        return tuple(dict.fromkeys(name for policy in self._rules.policies for name in policy.sources))
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What whoever relies on the verdicts should know: thresholds not as calibrated, overrides that expired."""
         return self._rules.warnings()

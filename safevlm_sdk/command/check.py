@@ -15,6 +15,7 @@ from rich.text import Text
 from safevlm_sdk.command.bundles import bundle_folders
 from safevlm_sdk.command.printing import console, printable
 from safevlm_sdk.policy import Action
+from safevlm_sdk.policy_fit import unknown_source
 from safevlm_sdk.verdict import Verdict
 
 ACTED, FAILED = 10, 1
@@ -84,7 +85,8 @@ def check(
         isolate_decoding=isolate,
         allow_uncalibrated=allow_uncalibrated,
     ) as runtime:
-        for warning in runtime.warnings:
+        unknown = unknown_source(source, runtime.sources)
+        for warning in (*runtime.warnings, *([] if unknown is None else [unknown])):
             typer.echo(f"warning: {printable(warning)}", err=True)
         verdicts: list[Verdict] = []
         for path in images:

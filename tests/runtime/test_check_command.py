@@ -128,6 +128,20 @@ def test_a_policy_of_the_users_own(images, tmp_path):
     assert json.loads(done.stdout)["action"] == "block"
 
 
+def test_a_source_that_the_policy_does_not_have_is_said(images, tmp_path):
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        'schema = 1\nname = "doors"\nuncovered = "allow"\non_error = "block"\n'
+        '[actions.privacy]\nlow = "allow"\nmedium = "allow"\nhigh = "allow"\n'
+        '[sources.door.actions.privacy]\nlow = "block"\nmedium = "block"\nhigh = "block"\n'
+    )
+    done = run("check", images / "bank_card.jpg", "--policy", policy, "--source", "door")
+    assert (done.returncode, done.stderr) == (10, "")
+    done = run("check", images / "bank_card.jpg", "--policy", policy, "--source", "dor")
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: the policy has no source 'dor' (it has door), so that its general rules")
+
+
 def test_an_absent_bundle_is_one_line(tmp_path, images):
     done = run("check", images / "china.jpg", "--bundle", tmp_path / "absent")
     assert done.returncode == 1

@@ -8,6 +8,7 @@ from typing import Final
 from safevlm_runtime import Runtime
 from safevlm_runtime.proxy.gateway import coverage_of
 from safevlm_runtime.proxy.settings import Settings
+from safevlm_sdk.policy_fit import unknown_source
 
 ENDED: Final = "gate: ended"
 
@@ -25,7 +26,7 @@ def announce(settings: Settings, runtime: Runtime, port: int, say: Callable[[str
         say(f"bundle: {name} {digest}; provider: {coverage.provider}")
     for digest, name in coverage.policies.items():
         say(f"policy: {name} {digest}")
-    sources = _sources(runtime)
+    sources = runtime.sources
     if sources and settings.source in sources:
         say(f"source: {settings.source}")
     elif sources:
@@ -38,14 +39,5 @@ def announce(settings: Settings, runtime: Runtime, port: int, say: Callable[[str
 
 def warnings_of(runtime: Runtime, source: str | None) -> tuple[str, ...]:
     """`Runtime.warnings`, and that the policy does not have the source that all images are said to come from."""
-    sources = _sources(runtime)
-    if source is None or source in sources:
-        return runtime.warnings
-    known = f"it has {', '.join(sources)}" if sources else "it has none"
-    unknown = f"the policy has no source {source!r} ({known}), so that its general rules hold: look at --source"
-    return (*runtime.warnings, unknown)
-
-
-def _sources(runtime: Runtime) -> tuple[str, ...]:
-    """The sources that any policy has rules for."""
-    return tuple(dict.fromkeys(name for policy in runtime.policies for name in policy.sources))
+    unknown = unknown_source(source, runtime.sources)
+    return runtime.warnings if unknown is None else (*runtime.warnings, unknown)
