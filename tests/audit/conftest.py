@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,20 @@ def png(red: int, green: int, blue: int, mark: int = 0) -> bytes:
 def encoded() -> Callable[..., bytes]:
     """Makes a PNG: red is `illegal_risk`, blue is `privacy`, green is safe."""
     return png
+
+
+@pytest.fixture
+def tar() -> Callable[..., None]:
+    """Writes an archive of (name, bytes)."""
+
+    def write(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
+        with tarfile.open(path, "w") as archive:
+            for name, data in members:
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+
+    return write
 
 
 @pytest.fixture

@@ -31,15 +31,7 @@ def read_all(path):
     return found
 
 
-def tar(path, members):
-    with tarfile.open(path, "w") as archive:
-        for name, data in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-
-
-def test_archives_of_one_name_in_several_folders(tmp_path, pictures):
+def test_archives_of_one_name_in_several_folders(tmp_path, pictures, tar):
     for folder, data in (("a-0", pictures[0]), ("a-1", pictures[1])):
         (tmp_path / folder).mkdir()
         tar(tmp_path / folder / "shard.tar", [("0.png", data)])
@@ -102,7 +94,7 @@ def header(kind, size):
         (header(b"L", 512) + b"x".ljust(512, b"\0")) * 2000,  # names of names of names
     ],
 )
-def test_an_archive_that_breaks_its_reader_is_a_row(tmp_path, pictures, hostile):
+def test_an_archive_that_breaks_its_reader_is_a_row(tmp_path, pictures, hostile, tar):
     tar(tmp_path / "a.tar", [("0.png", pictures[0])])
     first = (tmp_path / "a.tar").read_bytes()[:1024]
     (tmp_path / "a.tar").write_bytes(first + hostile + first + b"\0" * 1024)
@@ -113,7 +105,7 @@ def test_an_archive_that_breaks_its_reader_is_a_row(tmp_path, pictures, hostile)
 
 
 @pytest.mark.parametrize("kept", [None, 5 * 512 - 100])
-def test_a_header_that_is_damaged_or_cut_is_a_row(tmp_path, pictures, kept):
+def test_a_header_that_is_damaged_or_cut_is_a_row(tmp_path, pictures, kept, tar):
     tar(tmp_path / "a.tar", [(f"{number}.png", data) for number, data in enumerate(pictures)])
     whole = bytearray((tmp_path / "a.tar").read_bytes())
     whole[4 * 512] ^= 1  # of the third member

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import tarfile
 from collections import Counter
 
 import datasets
@@ -179,15 +178,7 @@ def test_json_lines(tmp_path, pictures):
     assert sources_of(tmp_path / "rows.jsonl")[:2] == ["camera", "rows.jsonl"]
 
 
-def tar(path, members):
-    with tarfile.open(path, "w") as archive:
-        for name, data in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-
-
-def test_tar_shards(tmp_path, pictures):
+def test_tar_shards(tmp_path, pictures, tar):
     for shard in range(3):
         members = [("unnamed", pictures[0]), ("long/" * 30 + "x.png", pictures[1])]
         for number, data in enumerate(pictures):
@@ -203,7 +194,7 @@ def test_tar_shards(tmp_path, pictures):
         open_source(str(tmp_path / "shard-{000..004}.tar"))
 
 
-def test_a_shard_that_is_cut_keeps_what_comes_before_and_the_other_shards(tmp_path, pictures):
+def test_a_shard_that_is_cut_keeps_what_comes_before_and_the_other_shards(tmp_path, pictures, tar):
     tar(tmp_path / "a.tar", [(f"{number}.png", data) for number, data in enumerate(pictures)])
     tar(tmp_path / "b.tar", [("0.png", pictures[0])])
     (tmp_path / "c.tar").write_bytes(b"no tar at all" * 100)
@@ -270,7 +261,7 @@ def test_a_data_set_that_hugging_face_saved(tmp_path, pictures):
         open_source(str(tmp_path / "one"))
 
 
-def test_what_is_no_source_is_refused(tmp_path, pictures):
+def test_what_is_no_source_is_refused(tmp_path, pictures, tar):
     for name, message in (
         ("missing", "is not there"),
         ("a.png", "is one image"),
@@ -288,7 +279,7 @@ def test_what_is_no_source_is_refused(tmp_path, pictures):
     assert list(read_all(tmp_path, kind="tar")) == ["b.tar#0.png"]
 
 
-def test_what_is_neither_file_nor_folder_nor_of_the_kind_is_refused(tmp_path, pictures):
+def test_what_is_neither_file_nor_folder_nor_of_the_kind_is_refused(tmp_path, pictures, tar):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "0.png").write_bytes(pictures[0])
     for number in range(2):
@@ -306,7 +297,7 @@ def test_what_is_neither_file_nor_folder_nor_of_the_kind_is_refused(tmp_path, pi
     assert read_all(tmp_path / "rows-{1..1}.jsonl") == {"0.png#1": pictures[0]}
 
 
-def test_what_is_too_large_or_gone_is_not_read(tmp_path, pictures):
+def test_what_is_too_large_or_gone_is_not_read(tmp_path, pictures, tar):
     tar(tmp_path / "a.tar", [("0.png", pictures[0]), ("1.png", pictures[1])])
     pq.write_table(pa.table({"image": pa.array(pictures[:2])}), tmp_path / "a.parquet")
     small = Reader(Limits(max_bytes=50))

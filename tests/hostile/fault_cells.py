@@ -82,8 +82,7 @@ class Audited(Sdk):
         path.write_bytes(image)
         judge = Judge(JudgeSettings(bundles=(), digests=None), runtime, None)
         row = judge.row(Item(name="item.png", source="", reference=File(str(path))))
-        heard = self.world.upstream.heard - before
-        return Outcome(allowed=row.action is Action.ALLOW, error=row.error, heard=heard)
+        return Outcome(allowed=row.action is Action.ALLOW, error=row.error, heard=self.world.upstream.heard - before)
 
 
 class Guarded(Sdk):
